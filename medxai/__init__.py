@@ -1,0 +1,1 @@
+"""Saliency for medical image models, in the scanner's own coordinates."""

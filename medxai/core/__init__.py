@@ -1,0 +1,1 @@
+"""Values only: no files, no hooks, no colours."""

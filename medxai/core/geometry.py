@@ -1,0 +1,141 @@
+"""Where voxels are: index (i, j, k) to patient millimetres, RAS+. The only home of orientation arithmetic."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal, Self
+
+import numpy as np
+
+from medxai.errors import GeometryError
+from medxai.shapes import Affine, Points
+
+Units = Literal["mm", "unknown"]
+
+_LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """A grid of two or three axes in the patient: world = affine @ (i, j, k, 1), in millimetres, RAS+.
+
+    A 2D grid indexes (row, column); its third affine column is the slice normal, one unit long.
+    `units="unknown"` means that one step is one pixel of unknown size: `spacing_mm` then refuses to answer.
+    """
+
+    affine: Affine
+    shape: tuple[int, ...]
+    units: Units = "mm"
+
+    def __post_init__(self) -> None:
+        affine = np.array(self.affine, np.float64)
+        if affine.shape != (4, 4) or not np.isfinite(affine).all() or not np.array_equal(affine[3], [0, 0, 0, 1]):
+            raise GeometryError(
+                "This affine maps no index to a position.",
+                expected="a finite 4x4 matrix whose last row is 0 0 0 1",
+                found=f"shape {affine.shape}: {affine.tolist()}",
+                remedy="Repair the header, or pass the affine yourself.",
+            )
+        lengths = np.linalg.norm(affine[:3, :3], axis=0)
+        if lengths.min() == 0 or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-6:
+            raise GeometryError(
+                "This affine is singular, so two voxels share one position.",
+                expected="three independent voxel axes",
+                found=f"{affine[:3, :3].tolist()}",
+                remedy="Check spacing and orientation of the source file.",
+            )
+        shape = tuple(int(n) for n in self.shape)
+        if len(shape) not in (2, 3) or min(shape) < 1:
+            raise GeometryError("A grid has two or three axes of at least one voxel.", found=f"shape {shape}")
+        affine.setflags(write=False)
+        object.__setattr__(self, "affine", affine)
+        object.__setattr__(self, "shape", shape)
+
+    @classmethod
+    def from_lps(cls, affine: Affine, shape: Sequence[int], units: Units = "mm") -> Self:
+        """The same grid, its affine given in the LPS+ world of DICOM and ITK."""
+        return cls(_LPS_RAS @ np.asarray(affine, np.float64), tuple(shape), units)
+
+    @property
+    def lps(self) -> Affine:
+        """The affine to the LPS+ world of DICOM and ITK."""
+        return np.asarray(_LPS_RAS @ self.affine, np.float64)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def shape3(self) -> tuple[int, int, int]:
+        """The shape as three axes; a 2D grid is one slice deep."""
+        first, second, third = (*self.shape, 1)[:3]
+        return first, second, third
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Length of one step along each array axis, in `units`."""
+        return tuple(float(v) for v in np.linalg.norm(self.affine[:3, : self.ndim], axis=0))
+
+    @property
+    def spacing_mm(self) -> tuple[float, ...]:
+        """Length of one step along each array axis in millimetres; refuses where the pixel size is unknown."""
+        if self.units != "mm":
+            raise GeometryError(
+                "Millimetres were asked of a grid whose pixel size is unknown.",
+                remedy="Use pixel metrics, or load the image with spacing=(row_mm, column_mm).",
+            )
+        return self.spacing
+
+    @property
+    def voxel_size_mm(self) -> float:
+        """Volume (3D, mm3) or area (2D, mm2) of one voxel: |det| of the axes, true for sheared grids too."""
+        _ = self.spacing_mm
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
+
+    @property
+    def axcodes(self) -> str:
+        """For each array axis the patient direction it points to most, e.g. 'RAS'."""
+        axes = self.affine[:3, : self.ndim]
+        main = np.abs(axes / np.linalg.norm(axes, axis=0)).argmax(0)
+        return "".join(_LETTERS[int(m)][int(axes[m, a] > 0)] for a, m in enumerate(main))
+
+    def world(self, index: Points) -> Points:
+        """Positions in mm, RAS+, of (fractional) voxel indices."""
+        return np.asarray(index @ self.affine[:3, :3].T + self.affine[:3, 3], np.float64)
+
+    def index(self, world: Points) -> Points:
+        """(Fractional) voxel indices of positions in mm, RAS+."""
+        inverse = np.linalg.inv(self.affine)
+        return np.asarray(world @ inverse[:3, :3].T + inverse[:3, 3], np.float64)
+
+    def coarse(self, start: Sequence[float], jump: Sequence[float], shape: Sequence[int]) -> "Geometry":
+        """Grid of a feature map whose cell i sits at voxel `start + jump * i` of this grid."""
+        step = np.eye(4)
+        for axis, (s, j) in enumerate(zip(start, jump, strict=True)):
+            step[axis, axis], step[axis, 3] = j, s
+        return Geometry(self.affine @ step, tuple(shape), self.units)
+
+    def distance(self, other: "Geometry") -> float:
+        """The farthest that any corner voxel of the two grids lies apart, in `units`; infinite where shapes differ."""
+        if self.shape3 != other.shape3:
+            return float("inf")
+        corners = np.array(list(product(*[(0, n - 1) for n in self.shape3])), np.float64)
+        return float(np.linalg.norm(self.world(corners) - other.world(corners), axis=1).max())
+
+    def same(self, other: "Geometry", tolerance: float = 1e-3) -> bool:
+        """Whether every voxel of the two grids coincides within `tolerance` (mm, or pixels of unknown size)."""
+        return self.units == other.units and self.distance(other) <= tolerance
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Geometry):
+            return NotImplemented
+        return (self.shape, self.units) == (other.shape, other.units) and np.array_equal(self.affine, other.affine)
+
+    def __hash__(self) -> int:
+        return hash((self.affine.tobytes(), self.shape, self.units))
+
+    def __repr__(self) -> str:
+        size = " x ".join(map(str, self.shape))
+        step = " x ".join(f"{v:.4g}" for v in self.spacing)
+        return f"Geometry({size} at {step} {'mm' if self.units == 'mm' else 'unknown units'}, {self.axcodes})"

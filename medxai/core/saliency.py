@@ -1,0 +1,72 @@
+"""The result: a raw map on the grid where it was computed, what it is worth, and how it came to be."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from medxai.core.geometry import Geometry
+from medxai.core.resample import inside, read_on
+from medxai.errors import GeometryError
+from medxai.shapes import LayerMap, Map
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Whether a map says anything: `ok`, or `degenerate` for a stated reason."""
+
+    reason: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return not self.reason
+
+    def __str__(self) -> str:
+        return f"degenerate: {self.reason}" if self.reason else "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """All that is needed to compute a map again, and nothing that names a patient or a path."""
+
+    method: str
+    parameters: Mapping[str, Any]
+    target: str
+    layer: str
+    score: float
+    recipe: tuple[Mapping[str, Any], ...]
+    weights_sha256: str
+    input_sha256: str
+    seed: int
+    device: str
+    seconds: float
+    versions: Mapping[str, str]
+    notices: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Saliency:
+    """Raw, signed, float32 values of the cells in `geometry`; `seen` is the grid of voxels that the model saw."""
+
+    data: LayerMap
+    geometry: Geometry
+    seen: Geometry
+    provenance: Provenance
+    status: Status = Status()
+
+    def __post_init__(self) -> None:
+        if tuple(self.data.shape) != self.geometry.shape or self.data.dtype != torch.float32:
+            raise GeometryError(
+                "Map and grid differ.",
+                expected=f"float32 of shape {self.geometry.shape}",
+                found=f"{self.data.dtype} of shape {tuple(self.data.shape)}",
+            )
+
+    def on(self, geometry: Geometry) -> Map:
+        """The map at every voxel of `geometry`, interpolated linearly and once; NaN where the model never looked."""
+        values = read_on(self.data, self.geometry, geometry)
+        return values.masked_fill(~inside(self.seen, geometry), torch.nan)

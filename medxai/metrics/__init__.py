@@ -1,0 +1,1 @@
+"""Pure functions and one row of facts about each."""

@@ -1,0 +1,1 @@
+"""Touch a model without leaving a trace."""
