@@ -1,0 +1,46 @@
+"""Every method and metric, by name. Built-ins are rows; others arrive by the entry points medxai.methods, .metrics."""
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from medxai.attribution import gradient_cams
+from medxai.core.protocols import Attributor
+from medxai.errors import CatalogError, UnknownNameError
+from medxai.metrics import localisation
+from medxai.metrics.spec import MetricSpec
+
+T = TypeVar("T")
+
+
+def methods() -> Mapping[str, Callable[..., Attributor]]:
+    """Attribution methods: name to class."""
+    return _index((cls.__name__, cls) for cls in (*gradient_cams.METHODS, *_plugins("medxai.methods")))
+
+
+def metrics() -> Mapping[str, MetricSpec]:
+    """Metrics: name to row of facts."""
+    return _index((m.name, m) for m in (*localisation.METRICS, *_plugins("medxai.metrics")))
+
+
+def find(table: Mapping[str, T], name: str) -> T:
+    """The row of that name; an unknown name is answered with its nearest neighbours."""
+    if name not in table:
+        near = difflib.get_close_matches(name, table, n=3, cutoff=0.0)
+        raise UnknownNameError(f"There is no {name!r} in the catalogue.", remedy=f"Did you mean one of {near}?")
+    return table[name]
+
+
+def _plugins(group: str) -> tuple[Any, ...]:
+    return tuple(point.load() for point in entry_points(group=group))
+
+
+def _index(rows: Iterable[tuple[str, T]]) -> Mapping[str, T]:
+    table: dict[str, T] = {}
+    for name, value in rows:
+        if name in table:
+            raise CatalogError(f"{name!r} is registered twice: {table[name]!r} and {value!r}.")
+        table[name] = value
+    return MappingProxyType(table)

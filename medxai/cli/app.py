@@ -1,0 +1,32 @@
+"""The command line: every command parses, calls the library and prints; heavy imports wait for the command."""
+
+import sys
+
+import typer
+
+from medxai.cli import commands, tables
+
+app = typer.Typer(
+    name="medxai",
+    help="Where did a medical image model look, and is that where the disease is?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("explain")(commands.explain)
+app.command("evaluate")(commands.evaluate)
+app.command("layers")(tables.layers)
+app.command("methods")(tables.methods)
+app.command("metrics")(tables.metrics)
+app.command("demo")(commands.demo)
+
+
+def main() -> None:
+    """Run the command line; a deliberate error is one message on stderr and exit code 2."""
+    from medxai.errors import MedxaiError
+
+    try:
+        app()
+    except MedxaiError as error:
+        print(f"medxai: {error}", file=sys.stderr)  # noqa: T201 - the console script's own voice
+        sys.exit(2)

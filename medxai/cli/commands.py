@@ -1,0 +1,92 @@
+"""The commands that compute: explain, evaluate, demo."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medxai.cli.options import (
+    AsJson,
+    Device,
+    Factory,
+    FactoryArgs,
+    Images,
+    Label,
+    MaskFile,
+    RecipeFile,
+    Seed,
+    Weights,
+)
+
+
+def explain(  # noqa: PLR0913 - one parameter per option
+    images: Images,
+    model: Factory,
+    weights: Weights,
+    recipe: RecipeFile,
+    target: Annotated[str, typer.Option("--target", help="What to explain: a class number, or see the documentation.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")],
+    factory_arg: FactoryArgs = None,
+    method: Annotated[str, typer.Option("--method", help="A name from `medxai methods`.")] = "GradCAM",
+    layer: Annotated[str, typer.Option("--layer", help="A name from `medxai layers`, or auto.")] = "auto",
+    mask: MaskFile = None,
+    label: Label = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+) -> None:
+    """Explain one case and write saliency.nii.gz, overlay.png, provenance.json and, with --mask, scores.json."""
+    from medxai.cli.progress import steps
+
+    with steps(5) as step:
+        step("loading")
+        import medxai
+        from medxai.catalog import find, methods
+        from medxai.cli.targets import parse_target
+        from medxai.model.load import parse_factory_args
+
+        goal = parse_target(target)
+        how = find(methods(), method)(layer=layer)
+        prepare = medxai.Recipe.from_yaml(recipe)
+        region = None if mask is None else medxai.read_mask(mask, label)
+        case = medxai.load_case(*images)
+        step("model")
+        network = medxai.load_model(model, weights, factory_args=parse_factory_args(factory_arg or []))
+        step("explaining")
+        saliency = medxai.explain(network, case, how, goal, prepare, device=device, seed=seed)
+        step("scoring")
+        evaluation = None if region is None else medxai.evaluate(saliency, region)
+        step("writing")
+        medxai.save_overlay(saliency, case, out, region, evaluation)
+    from medxai.cli.report import show_evaluation, show_saliency
+
+    show_saliency(saliency, out)
+    if evaluation is not None:
+        show_evaluation(evaluation)
+
+
+def evaluate(
+    saliency: Annotated[Path, typer.Argument(help="Saliency map, NIfTI.")],
+    mask: Annotated[Path, typer.Argument(help="Annotation, on any grid of the same patient.")],
+    label: Label = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a saliency map against an annotation, beside what maps that know nothing would score."""
+    import medxai
+    from medxai.cli.report import print_json, show_evaluation
+
+    evaluation = medxai.evaluate(medxai.load_overlay(saliency), medxai.read_mask(mask, label))
+    if as_json:
+        print_json(evaluation.as_dict())
+    else:
+        show_evaluation(evaluation)
+
+
+def demo(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")] = Path("medxai-demo"),
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Build a small synthetic chest-CT cohort, train a 3D classifier, explain and score it: under two minutes."""
+    from medxai.demo.run import run_demo
+
+    run_demo(out, seed, device)

@@ -1,0 +1,23 @@
+"""The options that several commands share, each defined once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Images = Annotated[
+    list[Path], typer.Argument(help="Image file or DICOM folder; several become the channels of one case, in order.")
+]
+Factory = Annotated[str, typer.Option("--model", help="Importable factory of the network, as package.module:callable.")]
+FactoryArgs = Annotated[
+    list[str] | None, typer.Option("--factory-arg", help="Argument of the factory, as name=value; repeat for more.")
+]
+Weights = Annotated[Path, typer.Option("--weights", help="Weights: .safetensors, or .pt/.pth without code in it.")]
+RecipeFile = Annotated[Path, typer.Option("--recipe", help="Preprocessing recipe, YAML.")]
+MaskFile = Annotated[
+    Path | None, typer.Option("--mask", help="Annotation to score against, on any grid of the patient.")
+]
+Label = Annotated[int | None, typer.Option("--label", help="The label value that is the finding, in a label map.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of every random number.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

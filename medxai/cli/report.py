@@ -1,0 +1,70 @@
+"""How results look in a terminal."""
+
+import json
+from collections.abc import Mapping, Sequence
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from medxai.core.saliency import Saliency
+from medxai.evaluation import Evaluation
+
+
+def show_saliency(saliency: Saliency, out: Path) -> None:
+    """What was explained, whether the map says anything, and where it lies."""
+    p = saliency.provenance
+    status = typer.style(str(saliency.status), fg=None if saliency.status.ok else "red")
+    typer.echo(f"{p.method} of {p.target} at layer {p.layer!r}: score {p.score:.4g}, {status}, {p.seconds:.2f} s")
+    for notice in p.notices:
+        typer.echo(f"note: {notice}")
+    typer.echo(f"open: {out / 'overlay.png'}, or {out / 'saliency.nii.gz'} over the scan")
+
+
+def show_evaluation(evaluation: Evaluation) -> None:
+    """The scores beside their chance rows."""
+    rows = [
+        {
+            "metric": s.metric,
+            "value": _number(s.value),
+            **{f"chance: {name}": _number(value) for name, value in s.chance.items()},
+            "reason": s.reason,
+        }
+        for s in evaluation.scores
+    ]
+    print_table(rows)
+    for notice in evaluation.notices:
+        typer.echo(f"note: {notice}")
+
+
+def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows of equal keys as a table; a column that is empty throughout is left out."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = [key for key in rows[0] if any(row[key] not in ("", None, False) for row in rows)] if rows else []
+    table = Table(*shown)
+    for row in rows:
+        table.add_row(*[Text(_cell(row[key])) for key in shown])
+    Console().print(table)
+
+
+def print_json(value: Any) -> None:
+    """JSON on stdout and nothing else."""
+    typer.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k}={v}" for k, v in value.items())
+    if isinstance(value, list):
+        return " x ".join(map(str, value))
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    return "" if value is None else str(value)
+
+
+def _number(value: float) -> str:
+    return "undefined" if isnan(value) else f"{value:.3f}"

@@ -1,0 +1,141 @@
+"""A case, a model and a question become a saliency in the patient's own coordinates: geometry meets numerics here."""
+
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from importlib.metadata import version
+from typing import Any, overload
+
+import torch
+from torch import nn
+
+from medxai.core.protocols import Attribution, Attributor
+from medxai.core.saliency import Provenance, Saliency
+from medxai.core.target import Target
+from medxai.core.volume import Case
+from medxai.errors import MedxaiError, NonFiniteError
+from medxai.io.recipe import Prepared, Recipe
+from medxai.model.device import pick_device
+from medxai.model.footprint import footprint
+from medxai.model.guard import bare, seeded
+from medxai.model.layers import resolve_layer
+from medxai.model.load import weights_sha256
+from medxai.model.trace import Trace, trace
+
+
+@overload
+def explain(
+    model: nn.Module,
+    case: Case,
+    method: Attributor,
+    target: Target,
+    recipe: Recipe,
+    *,
+    device: str = "auto",
+    seed: int = 0,
+) -> Saliency: ...
+@overload
+def explain(
+    model: nn.Module,
+    case: Case,
+    method: Attributor,
+    target: Sequence[Target],
+    recipe: Recipe,
+    *,
+    device: str = "auto",
+    seed: int = 0,
+) -> tuple[Saliency, ...]: ...
+def explain(
+    model: nn.Module,
+    case: Case,
+    method: Attributor,
+    target: Target | Sequence[Target],
+    recipe: Recipe,
+    *,
+    device: str = "auto",
+    seed: int = 0,
+) -> Saliency | tuple[Saliency, ...]:
+    """Where in `case` the model's score comes from, on the grid of the layer that was explained.
+
+    Several targets share one forward pass and give one saliency each, in their order. The model is left as it was
+    found. A map that says nothing comes back with a degenerate status. Raises NonFiniteError where the score is NaN or
+    infinite, and ModelError where the model does not fit the prepared image.
+    """
+    targets: Sequence[Target] = target if isinstance(target, Sequence) else (target,)
+    place = pick_device(device)
+    started = time.perf_counter()
+    prepared = recipe.apply(case.image)
+    images = prepared.images.to(place)
+    traced = trace(bare(model), tuple(images.shape))
+    with seeded(seed, place):
+        found = method.attribute(model, images, targets)
+    facts = _Facts(model, case, method, recipe, seed, str(place), time.perf_counter() - started)
+    results = tuple(
+        _place(one, traced, prepared, facts.provenance(one, goal, (*prepared.notices, *_remarks(traced, one))))
+        for one, goal in zip(found, targets, strict=True)
+    )
+    return results if isinstance(target, Sequence) else results[0]
+
+
+def _remarks(traced: Trace, found: Attribution) -> tuple[str, ...]:
+    about_layer = resolve_layer(traced, found.layer)[1] if found.layer else ()
+    return tuple(dict.fromkeys((*traced.notices, *about_layer, *found.notices)))
+
+
+def _place(found: Attribution, traced: Trace, prepared: Prepared, provenance: Provenance) -> Saliency:
+    if not bool(found.scores.isfinite().all()):
+        raise NonFiniteError(
+            "The model answered a score that is not finite, so there is nothing to explain.",
+            found=f"{found.scores.tolist()}",
+            remedy="Check the intensity range that the recipe produces, and the weights.",
+        )
+    grid = prepared.geometry
+    if found.layer:
+        cells = footprint(traced, found.layer)
+        grid = grid.coarse(cells.start, cells.jump, found.maps.shape[1:])
+    data = found.maps[0].detach().to("cpu", torch.float32)
+    return Saliency(data, grid, prepared.geometry, provenance, found.status[0])
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What all targets of one call share in their provenance."""
+
+    model: nn.Module
+    case: Case
+    method: Attributor
+    recipe: Recipe
+    seed: int
+    device: str
+    seconds: float
+
+    def provenance(self, found: Attribution, target: Target, notices: tuple[str, ...]) -> Provenance:
+        return Provenance(
+            method=type(self.method).__name__,
+            parameters=_parameters(self.method),
+            target=repr(target),
+            layer=found.layer,
+            score=float(found.scores[0]),
+            recipe=self.recipe.description,
+            weights_sha256=weights_sha256(bare(self.model)),
+            input_sha256=self.case.image.digest,
+            seed=self.seed,
+            device=self.device,
+            seconds=round(self.seconds, 3),
+            versions=_versions(),
+            notices=(*self.case.image.notices, *notices),
+        )
+
+
+def _parameters(method: Attributor) -> Mapping[str, Any]:
+    if not is_dataclass(method) or isinstance(method, type):
+        raise MedxaiError(
+            f"{type(method).__name__} cannot state its parameters.", expected="a frozen dataclass, as every method is"
+        )
+    return asdict(method)
+
+
+def _versions() -> Mapping[str, str]:
+    packages = {name: version(name) for name in ("medxai-toolkit", "torch", "monai", "numpy", "nibabel", "pydicom")}
+    return {"python": platform.python_version(), **packages}

@@ -1,0 +1,109 @@
+"""A saliency goes back to disk in the scanner's coordinates, and comes back from disk as what it was."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medxai.core.geometry import Geometry
+from medxai.core.saliency import Provenance, Saliency, Status
+from medxai.core.volume import Case, Mask
+from medxai.errors import InputError
+from medxai.evaluation import Evaluation
+from medxai.io.read import read_volume
+from medxai.io.write import write_file, write_json, write_nifti
+from medxai.render.montage import montage
+
+SALIENCY, SEEN, PICTURE, PROVENANCE, SCORES = (
+    "saliency.nii.gz",
+    "seen.nii.gz",
+    "overlay.png",
+    "provenance.json",
+    "scores.json",
+)
+
+
+def save_overlay(
+    saliency: Saliency, case: Case, out: Path, mask: Mask | None = None, evaluation: Evaluation | None = None
+) -> tuple[Path, ...]:
+    """Write the saliency on the case's own grid, a picture of it and how it came to be, into the folder `out`.
+
+    `saliency.nii.gz` holds raw float32 values, 0 where the model never looked; where that happens `seen.nii.gz` says so
+    voxel by voxel. Every file is whole or absent. No file holds a patient's name, a path or a date. Raises WriteError.
+    """
+    grid = case.image.geometry
+    values = saliency.on(grid)
+    outside = values.isnan()
+    limits = _limits(values)
+    write_nifti(out / SALIENCY, values.nan_to_num(nan=0.0), grid, intent_name=saliency.provenance.method, limits=limits)
+    written = [out / SALIENCY]
+    (out / SEEN).unlink(missing_ok=True)
+    (out / SCORES).unlink(missing_ok=True)
+    if bool(outside.any()):
+        write_nifti(out / SEEN, (~outside).float(), grid, intent_name="seen by model", limits=(0.0, 1.0))
+        written.append(out / SEEN)
+    write_file(out / PICTURE, montage(case.image, saliency, mask))
+    write_json(out / PROVENANCE, _record(saliency, out / SALIENCY))
+    written += [out / PICTURE, out / PROVENANCE]
+    if evaluation is not None:
+        write_json(out / SCORES, evaluation.as_dict())
+        written.append(out / SCORES)
+    return tuple(written)
+
+
+def load_overlay(path: Path) -> Saliency:
+    """The saliency of a NIfTI file on the file's grid.
+
+    Where the `provenance.json` that was written with this very file (by its digest) lies beside it, status, field and
+    provenance are what they were; a map from elsewhere counts as ok and seen everywhere, and a notice says so.
+    """
+    volume = read_volume(path)
+    if volume.data.shape[0] != 1:
+        raise InputError("A saliency map has one value per voxel.", found=f"{volume.data.shape[0]} channels in {path}")
+    data = volume.data[0].to(torch.float32)
+    record = _recorded(path)
+    if record is None:
+        unknown = Provenance("unknown", {}, "", "", float("nan"), (), "", "", 0, "", 0.0, {}, _FOREIGN)
+        return Saliency(data, volume.geometry, volume.geometry, unknown)
+    field = Geometry(record["seen"]["affine"], tuple(record["seen"]["shape"]), record["seen"]["units"])
+    known = Provenance(**{**record["provenance"], "recipe": tuple(record["provenance"]["recipe"])})
+    return Saliency(data, volume.geometry, field, known, Status(record["status"]["reason"]))
+
+
+_FOREIGN = ("no matching provenance.json beside the map: taken as valid and as seen everywhere",)
+
+
+def _recorded(path: Path) -> dict[str, Any] | None:
+    beside = path.parent / PROVENANCE
+    if not beside.is_file():
+        return None
+    try:
+        record: dict[str, Any] = json.loads(beside.read_text("utf-8"))
+    except ValueError:
+        return None
+    return record if record.get("saliency_sha256") == _digest(path) else None
+
+
+def _record(saliency: Saliency, path: Path) -> dict[str, Any]:
+    return {
+        "status": {"ok": saliency.status.ok, "reason": saliency.status.reason},
+        "provenance": saliency.provenance.as_dict(),
+        "cells": _grid(saliency.geometry),
+        "seen": _grid(saliency.seen),
+        "saliency_sha256": _digest(path),
+    }
+
+
+def _grid(geometry: Geometry) -> dict[str, Any]:
+    return {"affine": geometry.affine.tolist(), "shape": list(geometry.shape), "units": geometry.units}
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _limits(values: torch.Tensor) -> tuple[float, float]:
+    high = float(values.nan_to_num(nan=0.0).abs().max())
+    return (-high if bool((values < 0).any()) else 0.0, high)
