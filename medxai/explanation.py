@@ -129,7 +129,7 @@ class _Facts:
 
 
 def _parameters(method: Attributor) -> Mapping[str, Any]:
-    if not is_dataclass(method) or isinstance(method, type):
+    if not is_dataclass(method):
         raise MedxaiError(
             f"{type(method).__name__} cannot state its parameters.", expected="a frozen dataclass, as every method is"
         )

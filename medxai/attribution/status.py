@@ -19,12 +19,10 @@ def _reason(raw: Tensor, kept: Tensor, finite_score: bool, gradient: Tensor | No
         return "the score is not finite"
     if not bool(raw.isfinite().all()):
         return "the map is not finite"
-    if gradient is not None and not bool(gradient.any()):
-        return "zero gradient"
-    if not bool(raw.any()):
-        return "zero map"
-    if not bool(kept.any()):
-        return "no positive evidence"
-    if kept.numel() > 1 and bool((kept == kept.flatten()[0]).all()):
-        return "constant map"
-    return ""
+    silences = {
+        "zero gradient": gradient is not None and not bool(gradient.any()),
+        "zero map": not bool(raw.any()),
+        "no positive evidence": not bool(kept.any()),
+        "constant map": kept.numel() > 1 and bool((kept == kept.flatten()[0]).all()),
+    }
+    return next((reason for reason, holds in silences.items() if holds), "")

@@ -19,7 +19,7 @@ from medxai.cli.options import (
 )
 
 
-def explain(  # noqa: PLR0913 - one parameter per option
+def explain(  # noqa: PLR0913, PLR0917 - one parameter per option
     images: Images,
     model: Factory,
     weights: Weights,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 
@@ -53,7 +53,7 @@ class Geometry:
         object.__setattr__(self, "shape", shape)
 
     @classmethod
-    def from_lps(cls, affine: Affine, shape: Sequence[int], units: Units = "mm") -> Self:
+    def from_lps(cls, affine: Affine, shape: Sequence[int], units: Units = "mm") -> "Geometry":
         """The same grid, its affine given in the LPS+ world of DICOM and ITK."""
         return cls(_LPS_RAS @ np.asarray(affine, np.float64), tuple(shape), units)
 

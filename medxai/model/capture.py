@@ -76,7 +76,7 @@ def capture(network: nn.Module, layer: str) -> Iterator[Captured]:
 
 def submodule(network: nn.Module, name: str) -> nn.Module:
     """The module of that name; an unknown name is answered with its nearest neighbours."""
-    modules = dict(network.named_modules())
+    modules: dict[str, nn.Module] = dict(network.named_modules())
     if name in modules and name:
         return modules[name]
     near = difflib.get_close_matches(name, modules, n=5, cutoff=0.0)

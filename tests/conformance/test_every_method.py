@@ -1,0 +1,264 @@
+"""Laws that every attribution method obeys; a new row in the catalogue is judged here unasked."""
+
+import dataclasses
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from medxai import catalog
+from medxai.core.target import ClassScore
+from medxai.errors import DisconnectedError, LayerNotFoundError, MedxaiError, TargetError
+from medxai.metrics.localisation import mass_in_mask
+from tests.networks import LAYER, Planted, images, in_three_dimensions, net, planted_case, symmetric
+
+pytestmark = [pytest.mark.parametrize("name", sorted(catalog.methods())), pytest.mark.parametrize("ndim", [2, 3])]
+
+TARGET = ClassScore(1)
+CELLS = (5, 6, 7)
+
+
+def make(name, layer=LAYER):
+    return catalog.methods()[name](layer=layer)
+
+
+def maps(name, model, x, target=TARGET):
+    return make(name)(model, x, target).maps
+
+
+def relative(a, b):
+    return float((a - b).abs().max() / b.abs().max())
+
+
+def state(model):
+    return {
+        "hooks": [
+            (len(m._forward_hooks), len(m._backward_hooks), len(m._forward_pre_hooks), len(m._backward_pre_hooks))
+            for m in model.modules()
+        ],
+        "own": [sorted(m.__dict__) for m in model.modules()],
+        "modes": [m.training for m in model.modules()],
+        "flags": [p.requires_grad for p in model.parameters()],
+        "grads": [None if p.grad is None else p.grad.clone() for p in model.parameters()],
+        "where": [(p.data_ptr(), p.dtype) for p in model.parameters()] + [b.data_ptr() for b in model.buffers()],
+        "values": {k: v.clone() for k, v in model.state_dict().items()},
+    }
+
+
+def same(before, after):
+    exact = all(before[k] == after[k] for k in ("hooks", "own", "modes", "flags", "where"))
+    values = all(torch.equal(v, after["values"][k]) for k, v in before["values"].items())
+    grads = all(
+        (a is None and b is None) or torch.equal(a, b) for a, b in zip(before["grads"], after["grads"], strict=True)
+    )
+    return exact and values and grads
+
+
+def test_map_lies_on_the_layer_grid(name, ndim):
+    found = make(name)(net(ndim), images(ndim), TARGET)
+    assert found.maps.shape == (2, *CELLS[:ndim])
+    assert found.maps.dtype == torch.float32
+    assert found.maps.isfinite().all()
+    assert not found.maps.requires_grad
+    assert found.layer == LAYER
+    assert all(status.ok for status in found.status)
+
+
+def test_same_bytes_twice(name, ndim):
+    model, x = net(ndim), images(ndim)
+    assert torch.equal(maps(name, model, x), maps(name, model, x))
+
+
+def test_batch_equals_one_by_one_with_a_target_per_sample(name, ndim):
+    model, x, classes = net(ndim), images(ndim, batch=4), (0, 1, 2, 1)
+    together = maps(name, model, x, ClassScore(classes))
+    alone = torch.cat([maps(name, model, x[i : i + 1], ClassScore(c)) for i, c in enumerate(classes)])
+    assert relative(together, alone) <= 1e-5
+
+
+def test_many_targets_share_one_forward_and_equal_one_at_a_time(name, ndim):
+    model, x, calls = net(ndim), images(ndim), []
+    handle = model[0].register_forward_hook(lambda *_: calls.append(1))
+    found = make(name).attribute(model, x, [ClassScore(c) for c in range(3)])
+    handle.remove()
+    assert len(calls) == 1
+    for c, one in enumerate(found):
+        assert torch.equal(one.maps, maps(name, model, x, ClassScore(c)))
+
+
+@pytest.mark.parametrize("target", [ClassScore(1), ClassScore(9)], ids=["ok", "raises"])
+def test_model_left_as_found(name, ndim, target):
+    model, x = net(ndim), images(ndim)
+    model[0].eval()
+    model[0].weight.requires_grad_(False)
+    model(x).sum().backward()
+    model.register_forward_hook(lambda *_: None)
+    before, pixels = state(model), x.clone()
+    if target.index == 9:
+        with pytest.raises(TargetError):
+            make(name)(model, x, target)
+    else:
+        make(name)(model, x, target)
+    assert same(before, state(model))
+    assert torch.equal(x, pixels)
+    assert not x.requires_grad
+    assert torch.is_grad_enabled()
+
+
+def test_model_left_as_found_when_it_breaks_inside(name, ndim):
+    model, x = net(ndim), images(ndim)
+
+    class Broken(nn.Module):
+        def forward(self, _x):
+            raise RuntimeError("broken on purpose")
+
+    model[6] = Broken()
+    before = state(model)
+    with pytest.raises(RuntimeError, match="broken on purpose"):
+        make(name)(model, x, TARGET)
+    assert same(before, state(model))
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("around", ["no_grad", "inference_mode", "autocast", "frozen", "not in place", "wrapped"])
+def test_surroundings_change_nothing(name, ndim, around):
+    model, x = net(ndim), images(ndim)
+    expected = maps(name, model, x)
+    contexts = {
+        "no_grad": torch.no_grad(),
+        "inference_mode": torch.inference_mode(),
+        "autocast": torch.autocast("cpu", torch.bfloat16),
+    }
+    if around == "frozen":
+        model.requires_grad_(False)
+    if around == "not in place":
+        for module in model.modules():
+            if isinstance(module, nn.ReLU):
+                module.inplace = False
+    if around == "wrapped":
+        model = nn.DataParallel(model)
+    if around in contexts:
+        with contexts[around]:
+            found = maps(name, model, x.clone())
+    else:
+        found = maps(name, model, x)
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_float32_whatever_the_precision_of_the_weights(name, ndim, dtype):
+    rounded, reference = net(ndim).to(dtype), net(ndim).to(dtype).float()
+    before = state(rounded)
+    found = maps(name, rounded, images(ndim))
+    assert found.dtype == torch.float32
+    assert torch.equal(found, maps(name, reference, images(ndim)))
+    assert same(before, state(rounded))
+
+
+def test_the_graph_starts_at_the_layer(name, ndim):
+    model, x = net(ndim), images(ndim)
+    saved: list[int] = []
+
+    def pack(tensor):
+        saved.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        found = make(name)(model, x, TARGET)
+    activation = found.maps.numel() * 6
+    assert sum(saved) <= 3 * activation + 100
+
+
+def test_depth_one_equals_two_dimensions(name, ndim):
+    flat, x = net(2), images(2)
+    deep = in_three_dimensions(flat)
+    expected = maps(name, flat, x)
+    found = maps(name, deep, x[:, :, None])
+    assert found.shape[1] == 1
+    assert relative(found[:, 0], expected) <= 1e-5
+
+
+def test_flipped_image_gives_the_flipped_map(name, ndim):
+    model, x = symmetric(net(ndim)), images(ndim)
+    straight = maps(name, model, x)
+    for axis in range(ndim):
+        flipped = maps(name, model, x.flip(2 + axis))
+        assert relative(flipped.flip(1 + axis), straight) <= 1e-5
+
+
+def test_finds_planted_evidence_and_a_broken_method_does_not(name, ndim):
+    def score(broken):
+        shares = []
+        for seed in range(6):
+            x, mask = planted_case(ndim, seed)
+            model = Planted(ndim)
+            if broken:
+                model.features.weight.data = model.features.weight.data.roll(1, 0)
+            found = make(name, "act")(model, x, ClassScore(1)).maps[0]
+            shares.append(mass_in_mask(found, mask) / (mask.sum() / mask.numel()))
+        return sum(shares) / len(shares)
+
+    assert score(broken=False) > 4
+    assert score(broken=True) < 2
+
+
+def test_description_travels(name, ndim):
+    method = make(name)
+    assert pickle.loads(pickle.dumps(method)) == method  # noqa: S301 - our own bytes
+    assert type(method)(**dataclasses.asdict(method)) == method
+    assert hash(method) == hash(make(name))
+
+
+@pytest.mark.parametrize(
+    ("reason", "break_it"),
+    [
+        ("zero gradient", lambda head: head.weight.data.zero_()),
+        ("no positive evidence", lambda head: head.weight.data.abs_().neg_()),
+        ("the score is not finite", lambda head: head.bias.data.fill_(torch.nan)),
+    ],
+)
+def test_degenerate_maps_say_so(name, ndim, reason, break_it):
+    model = net(ndim)
+    break_it(model[8])
+    found = make(name)(model, images(ndim), TARGET)
+    assert [status.reason for status in found.status] == [reason, reason]
+
+
+def test_one_bad_sample_spoils_no_other(name, ndim):
+    model, x = net(ndim), images(ndim)
+    expected = maps(name, model, x)[1]
+    x[0, 0].view(-1)[3] = torch.nan
+    found = make(name)(model, x, TARGET)
+    assert not found.status[0].ok
+    assert found.status[1].ok
+    assert relative(found.maps[1], expected) <= 1e-5
+
+
+def test_unknown_layer_names_its_neighbours(name, ndim):
+    with pytest.raises(LayerNotFoundError, match="Did you mean"):
+        make(name, "layer2")(net(ndim), images(ndim), TARGET)
+
+
+def test_a_layer_off_the_path_is_an_error(name, ndim):
+    class Detached(nn.Module):
+        def forward(self, x):
+            return x.detach()
+
+    model = net(ndim)
+    model[6] = nn.Sequential(nn.Flatten(), Detached())
+    with pytest.raises(DisconnectedError, match="does not depend"):
+        make(name)(model, images(ndim), TARGET)
+
+
+def test_a_layer_called_twice_is_an_error(name, ndim):
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.act = net(ndim), nn.ReLU()
+
+        def forward(self, x):
+            return self.body(self.act(self.act(x)))
+
+    with pytest.raises(MedxaiError, match="more than once"):
+        make(name, "act")(Twice(), images(ndim), TARGET)

@@ -1,0 +1,78 @@
+"""Laws that every metric of a map and a mask obeys; a new row in the catalogue is judged here unasked."""
+
+from math import isnan, nan
+
+import pytest
+import torch
+
+from medxai import catalog
+from medxai.metrics.chance import baselines
+
+MASKED = sorted((m for m in catalog.metrics().values() if m.needs == "mask"), key=lambda m: m.name)
+
+pytestmark = [
+    pytest.mark.parametrize("metric", MASKED, ids=lambda m: m.name),
+    pytest.mark.parametrize("shape", [(8, 9), (6, 8, 9)], ids=["2d", "3d"]),
+]
+
+
+def box(shape):
+    mask = torch.zeros(shape, dtype=torch.bool)
+    mask[2:4, 3:6] = True
+    return mask
+
+
+def test_perfect_map_scores_best(metric, shape):
+    assert metric.fn(box(shape).float(), box(shape)) == metric.best
+
+
+@pytest.mark.parametrize("values", ["random", "zero", "nan"])
+def test_empty_mask_is_undefined(metric, shape, values):
+    saliency = {"random": torch.rand(shape), "zero": torch.zeros(shape), "nan": torch.full(shape, nan)}[values]
+    assert isnan(metric.fn(saliency, torch.zeros(shape, dtype=torch.bool)))
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, nan])
+def test_a_map_that_points_nowhere_is_undefined(metric, shape, value):
+    assert isnan(metric.fn(torch.full(shape, value), box(shape)))
+
+
+def test_positive_scale_changes_nothing_and_range_is_kept(metric, shape):
+    torch.manual_seed(0)
+    for _ in range(5):
+        saliency, mask = torch.randn(shape), torch.rand(shape) > 0.5
+        value = metric.fn(saliency, mask)
+        assert value == pytest.approx(metric.fn(7 * saliency, mask), rel=1e-6)
+        assert metric.span[0] <= value <= metric.span[1]
+
+
+def test_outside_voxels_hold_nothing(metric, shape):
+    torch.manual_seed(1)
+    saliency, mask = torch.rand(shape), box(shape)
+    wider = torch.cat([saliency, torch.full((3, *shape[1:]), nan)])
+    assert metric.fn(wider, torch.cat([mask, torch.zeros(3, *shape[1:], dtype=torch.bool)])) == metric.fn(
+        saliency, mask
+    )
+
+
+def test_ties_count_in_expectation(metric, shape):
+    torch.manual_seed(2)
+    coarse, mask = (torch.rand(shape) * 3).round(), torch.rand(shape) > 0.7
+    broken = [metric.fn(coarse + 1e-6 * torch.rand(shape), mask) for _ in range(800)]
+    assert metric.fn(coarse, mask) == pytest.approx(sum(broken) / len(broken), abs=0.03)
+
+
+def test_uniform_chance_is_the_volume_fraction(metric, shape):
+    mask = box(shape)
+    fraction = float(mask.float().mean())
+    known = {"pointing_game": fraction, "mass_in_mask": fraction, "iou_at_mask_size": fraction / (2 - fraction)}
+    rows = baselines(torch.rand(shape))
+    assert metric.fn(rows["uniform"], mask) == pytest.approx(known[metric.name], rel=1e-6)
+
+
+def test_centre_chance_prefers_the_centre(metric, shape):
+    rows = baselines(torch.rand(shape))
+    middle, corner = torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.bool)
+    middle[tuple(slice(n // 2 - 1, n // 2 + 1) for n in shape)] = True
+    corner[tuple(slice(0, 2) for _ in shape)] = True
+    assert metric.fn(rows["centre"], middle) > metric.fn(rows["centre"], corner)
