@@ -6,6 +6,7 @@ from itertools import product
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medxai.errors import GeometryError
 from medxai.shapes import Affine, Points
@@ -24,7 +25,7 @@ class Geometry:
     `units="unknown"` means that one step is one pixel of unknown size: `spacing_mm` then refuses to answer.
     """
 
-    affine: Affine
+    affine: NDArray[np.float64]
     shape: tuple[int, ...]
     units: Units = "mm"
 

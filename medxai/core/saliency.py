@@ -67,6 +67,15 @@ class Saliency:
             )
 
     def on(self, geometry: Geometry) -> Map:
-        """The map at every voxel of `geometry`, interpolated linearly and once; NaN where the model never looked."""
+        """The map at every voxel of `geometry`, interpolated linearly and once; NaN where the model never looked.
+
+        Raises GeometryError where one grid is in millimetres and the pixel size of the other is unknown.
+        """
+        if geometry.units != self.geometry.units:
+            raise GeometryError(
+                "A map in millimetres and a grid whose pixel size is unknown cannot be laid on each other.",
+                found=f"map {self.geometry} and grid {geometry}",
+                remedy="Load the picture with spacing=(row_mm, column_mm).",
+            )
         values = read_on(self.data, self.geometry, geometry)
         return values.masked_fill(~inside(self.seen, geometry), torch.nan)

@@ -1,0 +1,90 @@
+"""A field that is linear in millimetres reads the same on every grid: no reference library is needed."""
+
+import numpy as np
+import pytest
+import torch
+
+from medxai.core.geometry import Geometry
+from medxai.core.resample import inside, read_on
+from medxai.core.saliency import Provenance, Saliency
+from medxai.errors import GeometryError
+
+NOTHING = Provenance("none", {}, "", "", 0.0, (), "", "", 0, "cpu", 0.0, {})
+
+
+def positions(grid: Geometry) -> np.ndarray:
+    index = np.stack(np.meshgrid(*[np.arange(s) for s in grid.shape3], indexing="ij"), -1).astype(float)
+    return grid.world(index).reshape(*grid.shape, 3)
+
+
+def field(grid: Geometry) -> torch.Tensor:
+    return torch.tensor(positions(grid) @ np.array([0.3, -0.2, 0.1]) + 5, dtype=torch.float32)
+
+
+def oblique(seed: int, shape: tuple[int, ...]) -> Geometry:
+    rng = np.random.default_rng(seed)
+    rotation, _ = np.linalg.qr(rng.standard_normal((3, 3)))
+    affine = np.eye(4)
+    affine[:3, :3] = rotation * rng.uniform(0.3, 8, 3) * rng.choice([-1, 1], 3)
+    affine[:3, 3] = rng.uniform(-50, 50, 3)
+    return Geometry(affine, shape)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_linear_field_survives_any_pair_of_grids(seed):
+    source = oblique(seed, (14, 15, 16))
+    small = np.array(oblique(seed + 100, (4, 5, 6)).affine)
+    small[:3, :3] *= 0.05
+    small[:3, 3] = source.world(np.array([7, 7.5, 8.0]))
+    target = Geometry(small, (4, 5, 6))
+    torch.testing.assert_close(read_on(field(source), source, target), field(target), atol=1e-3, rtol=1e-5)
+
+
+def test_linear_field_survives_in_two_dimensions():
+    source = Geometry(np.diag([0.5, -0.7, 1, 1]), (20, 30))
+    target = source.coarse((3.5, 4.0), (4.0, 4.0), (4, 6))
+    torch.testing.assert_close(read_on(field(source), source, target), field(target), atol=1e-4, rtol=1e-5)
+
+
+def test_beyond_the_outermost_cells_the_nearest_cell_answers():
+    image = Geometry(np.eye(4), (16, 16))
+    cells = image.coarse((4.0, 4.0), (8.0, 8.0), (2, 2))
+    values = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    read = read_on(values, cells, image)
+    assert read[0, 0] == 1
+    assert read[15, 15] == 4
+    assert read[8, 4] == 2
+
+
+def test_inside_ends_at_the_faces_of_the_outermost_voxels():
+    field_of_view = Geometry(np.eye(4), (4, 4, 4))
+    target = Geometry(np.diag([0.25, 1, 1, 1]), (40, 4, 4))
+    first = inside(field_of_view, target)[:, 0, 0]
+    x = torch.arange(40) * 0.25
+    assert torch.equal(first, (x >= -0.5) & (x < 3.5))
+
+
+def test_saliency_is_nan_where_the_model_never_looked():
+    seen = Geometry(np.eye(4), (8, 8, 8))
+    cells = seen.coarse((0.0,) * 3, (4.0,) * 3, (2,) * 3)
+    saliency = Saliency(torch.ones(2, 2, 2), cells, seen, NOTHING)
+    shift = np.eye(4)
+    shift[0, 3] = -4
+    read = saliency.on(Geometry(shift, (16, 8, 8)))
+    assert read[:4].isnan().all()
+    assert (read[4:12] == 1).all()
+    assert read[12:].isnan().all()
+
+
+def test_a_flat_map_reads_on_a_one_slice_volume_and_back():
+    flat, solid = Geometry(np.eye(4), (6, 7)), Geometry(np.eye(4), (6, 7, 1))
+    values = torch.rand(6, 7)
+    assert torch.equal(read_on(values, flat, solid)[..., 0], values)
+    assert torch.equal(read_on(values[..., None], solid, flat), values)
+
+
+def test_pixels_of_unknown_size_are_not_read_in_millimetres():
+    unknown = Geometry(np.eye(4), (4, 4), "unknown")
+    saliency = Saliency(torch.ones(4, 4), unknown, unknown, NOTHING)
+    with pytest.raises(GeometryError, match="pixel size"):
+        saliency.on(Geometry(np.eye(4), (4, 4)))
