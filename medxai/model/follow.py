@@ -1,0 +1,119 @@
+"""Follow one forward pass operation by operation: what every tensor sees of the image, and which layer emitted it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
+
+from medxai.model.field import Field
+from medxai.model.rules import ACTIVATIONS, LINEAR, NORMS, VIEWS, Call, propagate
+
+
+@dataclass(eq=False, slots=True)
+class Mark:
+    """What is known of one tensor that depends on the image.
+
+    `sources` are the layers whose output it is, also behind a norm; `ancestry` has one bit for each layer it came
+    through; `activated` says that it left a nonlinearity, `linear` that it left a convolution or a norm.
+    """
+
+    place: Field
+    sources: set[str] = field(default_factory=set)
+    ancestry: int = 0
+    activated: bool = False
+    linear: bool = False
+
+
+class Follow(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """While active, marks each tensor computed from `image`, notes the activation that each layer's output enters."""
+
+    def __init__(self, image: Tensor) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.step = 0
+        self.learned_at = 0
+        self.followed_by: dict[str, str] = {}
+        self._marks: Any = WeakIdKeyDictionary()
+        self._marks[image] = Mark(Field.image(tuple(image.shape)))
+        self._spoiled: dict[int, torch.UntypedStorage] = {}
+
+    def mark(self, tensor: object) -> Mark | None:
+        """The mark of a tensor; None where it does not depend on the image."""
+        if not isinstance(tensor, Tensor):
+            return None
+        found: Mark | None = self._marks.get(tensor)
+        if self._spoiled and tensor.untyped_storage()._cdata in self._spoiled:
+            lost = Field.unknown(tuple(tensor.shape), "a partial in-place write")
+            return replace(found, place=lost) if found else Mark(lost)
+        return found
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        tensors = [t for t in tree_leaves([args, kwargs]) if isinstance(t, Tensor)]
+        seen = {id(t): mark for t in tensors if (mark := self.mark(t)) is not None}
+        result = _normalised(func, args)
+        result = func(*args, **(kwargs or {})) if result is None else result
+        self.step += 1
+        if seen:
+            names = [argument.name for argument in func._schema.arguments]
+            given = {a.name: a.default_value for a in func._schema.arguments if a.has_default_value()}
+            given |= dict(zip(names, args, strict=False)) | dict(kwargs or {})
+            self._note(func, given, seen, [t for t in tree_leaves(result) if isinstance(t, Tensor)])
+            if any(id(t) not in seen and t.is_floating_point() and t.numel() > 1 for t in tensors):
+                self.learned_at = self.step
+            if func._schema.is_mutable and len(seen) > (id(args[0]) in seen):
+                self._spoil(args[0])
+        return result
+
+    def _note(self, func: Any, args: Mapping[str, Any], seen: Mapping[int, Mark], outs: list[Tensor]) -> None:
+        name = func.overloadpacket.__name__.rstrip("_")
+        name = "prelu" if name == "_prelu_kernel" else name
+        pointwise = torch.Tag.pointwise in func.tags
+        if name in ACTIVATIONS:
+            self._entered(name, seen.values())
+        fields = {key: mark.place for key, mark in seen.items()}
+        passing = name in NORMS or name in VIEWS
+        for position, out in enumerate(outs):
+            call = Call(name, args, fields, pointwise, out, position)
+            self._marks[out] = Mark(
+                propagate(call),
+                {source for mark in seen.values() for source in mark.sources} if passing else set(),
+                _union(mark.ancestry for mark in seen.values()),
+                name in ACTIVATIONS or (_keeps_sign(name) and all(mark.activated for mark in seen.values())),
+                name in LINEAR or name in NORMS,
+            )
+
+    def _entered(self, activation: str, marks: Iterable[Mark]) -> None:
+        for source in (source for mark in marks if not mark.activated for source in mark.sources):
+            self.followed_by.setdefault(source, activation)
+
+    def _spoil(self, target: object) -> None:
+        """Views of a storage that was partly overwritten with something else of the image: none can be followed."""
+        if isinstance(target, Tensor):
+            storage = target.untyped_storage()
+            if target.numel() * target.element_size() < storage.nbytes():
+                self._spoiled[storage._cdata] = storage
+
+
+def _normalised(func: Any, args: tuple[Any, ...]) -> tuple[Tensor, ...] | None:
+    """The shape of a batch norm in eval mode, which PyTorch derives on the meta device at 0.5 ms each."""
+    if func is not torch.ops.aten.native_batch_norm.default or not args[0].is_meta or args[5]:
+        return None
+    fits = all(t is None or t.numel() == args[0].shape[1] for t in args[1:5])
+    return (torch.empty_like(args[0]), args[0].new_empty(0), args[0].new_empty(0)) if fits else None
+
+
+def _keeps_sign(name: str) -> bool:
+    return name in VIEWS or name in {"cat", "slice", "split", "split_with_sizes", "constant_pad_nd"} or "pool" in name
+
+
+def _union(masks: Iterable[int]) -> int:
+    result = 0
+    for mask in masks:
+        result |= mask
+    return result

@@ -1,0 +1,34 @@
+"""Where in the image the cells of a layer look: the centres of their receptive fields, by arithmetic.
+
+Through a window of kernel k, stride s, padding p and dilation d a cell's field moves by
+
+    jump' = jump * s,    lo' = lo - p * jump,    hi' = hi + (d * (k - 1) - p) * jump,
+
+and cell i is centred at (lo + hi) / 2 + jump * i. Where paths meet (concatenation, addition) the fields unite; a
+factor with one cell along an axis, as the gate of a squeeze-and-excitation block, has no say, and neither has an
+operand whose origin is unknown, as the attention branch beside a residual path.
+Source: Araujo et al. 2019, Computing receptive fields of convolutional neural networks.
+"""
+
+from medxai.errors import FootprintError
+from medxai.model.field import Footprint
+from medxai.model.layers import find_row
+from medxai.model.trace import Trace
+
+__all__ = ["Footprint", "footprint"]
+
+
+def footprint(trace: Trace, layer: str) -> Footprint:
+    """Cell i of `layer` is centred at voxel start + jump * i of the image that the network receives.
+
+    Raises LayerNotFoundError for an unknown name and FootprintError where the path from the image cannot be followed.
+    """
+    row = find_row(trace, layer)
+    if row.footprint is None:
+        raise FootprintError(
+            f"It is unknown where in the image the cells of layer {layer!r} look.",
+            expected="a path of convolutions, pools and elementwise operations from the image to the layer",
+            found=row.why,
+            remedy="Pick a layer before that, or one that `medxai layers` lists.",
+        )
+    return row.footprint

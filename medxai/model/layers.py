@@ -1,0 +1,132 @@
+"""Which layer to explain: `auto`, the names that exist, and what speaks against one of them."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from medxai.errors import LayerError, LayerNotFoundError
+from medxai.model.record import LayerRow
+from medxai.model.trace import Trace
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """One line of `medxai layers`: `jump` is the distance of neighbouring cells in voxels of the network's image."""
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    jump: tuple[float, ...] | None
+    usable: bool
+    recommended: bool
+    remark: str
+
+
+def resolve_layer(trace: Trace, name: str) -> tuple[str, tuple[str, ...]]:
+    """The layer that `name` means, and what the user should know about it.
+
+    "auto" means, for a classifier, the last layer whose output is a map that learned weights still read, after its
+    nonlinearity; for a network that segments, the last layer on the coarsest grid. Raises LayerNotFoundError for an
+    unknown name, and LayerError for a layer whose output is no map or that runs more than once.
+    """
+    row = _auto(trace) if name == "auto" else find_row(trace, name)
+    _check(trace, row)
+    return row.name, _notices(row)
+
+
+def layer_table(trace: Trace) -> tuple[TableRow, ...]:
+    """Every layer in order of completion; the one that "auto" means is recommended."""
+    usable = _usable(trace)
+    best = _auto(trace).name if usable else ""
+    return tuple(
+        TableRow(
+            name=row.name,
+            type=row.type,
+            shape=row.shape,
+            jump=row.footprint.jump if row.footprint else None,
+            usable=row in usable,
+            recommended=row.name == best,
+            remark=_objection(row) or " ".join(_notices(row)),
+        )
+        for row in trace.layers
+    )
+
+
+def find_row(trace: Trace, name: str) -> LayerRow:
+    """The layer of exactly that name; an unknown one is answered with the five nearest."""
+    rows = {row.name: row for row in trace.layers}
+    if name in rows:
+        return rows[name]
+    near = [f"{n} {rows[n].shape}" for n in difflib.get_close_matches(name, rows, n=5, cutoff=0.0)]
+    raise LayerNotFoundError(
+        f"No layer named {name!r} ran.", expected=f"one of the {len(rows)} layers that ran", remedy=f"Nearest: {near}."
+    )
+
+
+def _auto(trace: Trace) -> LayerRow:
+    rows = [row for row in _usable(trace) if row.reaches_output and not row.passing]
+    if trace.segments:
+        coarsest = min((prod(row.shape[1:]) for row in rows), default=0)
+        rows = [row for row in rows if prod(row.shape[1:]) == coarsest]
+        choices: Sequence[list[LayerRow]] = (
+            [row for row in rows if not row.linear and not row.followed_by],
+            [row for row in rows if not row.followed_by],
+            rows,
+        )
+    else:
+        choices = [row for row in rows if row.feeds_weights], rows
+    best = next((choice for choice in choices if choice), None)
+    if best is None:
+        raise LayerError(
+            "No layer of this network emits a map whose place in the image is known.",
+            expected="a convolutional layer (batch, channels, *space)",
+            remedy="Name a layer yourself; `medxai layers --all` lists what ran.",
+        )
+    return best[-1]
+
+
+def _usable(trace: Trace) -> list[LayerRow]:
+    return [row for row in trace.layers if not _objection(row)]
+
+
+def _objection(row: LayerRow) -> str:
+    if row.calls > 1:
+        return f"runs {row.calls} times"
+    if row.spatial:
+        return ""
+    return row.why or "its output has one cell only"
+
+
+def _check(trace: Trace, row: LayerRow) -> None:
+    objection = _objection(row)
+    if not objection:
+        return
+    remedy = "Pick a layer that `medxai layers` lists."
+    if row.calls > 1:
+        block = next((b for b in _enclosing(row.name) if b in {r.name for r in _usable(trace)}), "")
+        remedy = f"Use the block that contains it: {block!r}." if block else remedy
+    elif len(row.shape) == 2:
+        remedy = (
+            "These are tokens, not a map: pick the patch embedding's convolution, or wrap the layer to reshape them."
+        )
+    raise LayerError(
+        f"Layer {row.name!r} ({row.type}) cannot carry a map: {objection}.",
+        expected="one output (batch, channels, *space) per pass",
+        found=f"an output of shape {row.shape} without the batch" if row.shape else "",
+        remedy=remedy,
+    )
+
+
+def _enclosing(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:n]) for n in range(len(parts) - 1, 0, -1)]
+
+
+def _notices(row: LayerRow) -> tuple[str, ...]:
+    if not row.followed_by or row.activated:
+        return ()
+    return (
+        f"Layer {row.name!r} ({row.type}) is read before its nonlinearity ({row.followed_by}); methods that are equal "
+        "after it differ here. Prefer the activation or the block that ends with it.",
+    )

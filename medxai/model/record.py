@@ -1,0 +1,160 @@
+"""Watch the modules of a network during one forward pass: which layers finish, in which order, with what output."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from medxai.errors import ModelError
+from medxai.model.field import Footprint
+from medxai.model.follow import Follow, Mark
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRow:
+    """One layer as it ran: `shape` is that of its output without the batch; `why` says why it has no footprint.
+
+    `followed_by` names the activation that the output enters, directly or through a norm; `activated` says that the
+    output left a nonlinearity, `linear` that it left a convolution or norm, `passing` that the layer did nothing;
+    `feeds_weights` that something learned still reads it, `reaches_output` that the model's output depends on it.
+    """
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+    calls: int = 1
+    footprint: Footprint | None = None
+    why: str = ""
+    followed_by: str = ""
+    activated: bool = False
+    linear: bool = False
+    passing: bool = False
+    feeds_weights: bool = False
+    reaches_output: bool = False
+
+    @property
+    def spatial(self) -> bool:
+        """Whether the output is a map: more than one cell, each at a known place of the image."""
+        return self.footprint is not None and any(n > 1 for n in self.footprint.shape)
+
+
+@dataclass(eq=False, slots=True)
+class _Finished:
+    row: LayerRow
+    step: int
+    bit: int
+
+
+@dataclass(eq=False)
+class Recorder:
+    """Hooks on every module, for the duration of `watching`; knows where a pass broke off."""
+
+    image: Tensor
+    follow: Follow = field(init=False)
+    running: list[tuple[str, nn.Module, tuple[Mark | None, ...]]] = field(default_factory=list)
+    finished: dict[str, _Finished] = field(default_factory=dict)
+    _met_convolution: bool = False
+
+    def __post_init__(self) -> None:
+        self.follow = Follow(self.image)
+
+    @contextmanager
+    def watching(self, network: nn.Module) -> Iterator[None]:
+        """Record what runs inside; afterwards the network has no hook of ours."""
+        handles = []
+        try:
+            for name, module in network.named_modules():
+                handles.append(module.register_forward_pre_hook(self._entering(name)))
+                handles.append(module.register_forward_hook(self._leaving(name)))
+            with self.follow:
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def rows(self, output: object) -> tuple[LayerRow, ...]:
+        """The layers in order of completion, given the model's output."""
+        ancestry = next((m.ancestry for leaf in tree_leaves(output) if (m := self.follow.mark(leaf))), 0)
+        return tuple(
+            replace(
+                done.row,
+                followed_by=self.follow.followed_by.get(done.row.name, ""),
+                feeds_weights=self.follow.learned_at > done.step,
+                reaches_output=bool(ancestry >> done.bit & 1),
+            )
+            for name, done in self.finished.items()
+            if name
+        )
+
+    def refusal(self, fault: Exception) -> ModelError:
+        """What to tell the user about a pass that broke off."""
+        name, module, _ = self.running[-1] if self.running else ("", nn.Module(), ())
+        where = f"at layer {name!r} ({type(module).__name__})" if name else "in its own forward()"
+        return ModelError(
+            f"The network fails {where} on an image of shape {tuple(self.image.shape[1:])} (channels, *space).",
+            found=f"{type(fault).__name__}: {str(fault).strip().splitlines()[0] if str(fault).strip() else ''}",
+            remedy="Check the channels and the size that the recipe produces against what the network was built for.",
+        )
+
+    def _entering(self, name: str) -> Callable[[nn.Module, tuple[object, ...]], None]:
+        def hook(module: nn.Module, args: tuple[object, ...]) -> None:
+            self.running.append((name, module, tuple(self.follow.mark(arg) for arg in args)))
+            if isinstance(module, nn.modules.conv._ConvNd) and not self._met_convolution and args:
+                self._met_convolution = True
+                self._check(name, module, args[0])
+
+        return hook
+
+    def _check(self, name: str, module: nn.modules.conv._ConvNd, given: object) -> None:
+        rank = len(module.kernel_size)
+        if not isinstance(given, Tensor) or (given.ndim, given.shape[1]) == (rank + 2, module.in_channels):
+            return
+        found, axes = f"{given.shape[1]} input channels", given.ndim - 2
+        if axes != rank:
+            found = f"a {rank}D model given a {axes}D image of shape {tuple(given.shape[1:])}"
+        raise ModelError(
+            "The network cannot read this image.",
+            expected=f"{module.in_channels} input channels and {rank} axes at its first convolution {name!r}",
+            found=found,
+            remedy="Change the recipe, or build the network for this number of channels and axes.",
+        )
+
+    def _leaving(self, name: str) -> Callable[[nn.Module, tuple[object, ...], object], None]:
+        def hook(module: nn.Module, _args: tuple[object, ...], output: object) -> None:
+            _, _, entered = self.running.pop()
+            before = self.finished.pop(name, None)
+            row = LayerRow(name, type(module).__name__, (), before.row.calls + 1 if before else 1)
+            mark = self.follow.mark(output)
+            bit = before.bit if before else len(self.finished)
+            if isinstance(output, Tensor) and mark is not None:
+                row = self._describe(row, output, mark)
+                row = replace(row, passing=mark in entered)
+                if not row.passing:
+                    mark.sources.add(name)
+                mark.ancestry |= 1 << bit
+            elif isinstance(output, Tensor):
+                row = replace(row, shape=tuple(output.shape[1:]), why="its output does not depend on the image")
+            else:
+                row = replace(row, why=f"its output is a {type(output).__name__}, not a tensor")
+            self.finished[name] = _Finished(row, self.follow.step, bit)
+
+        return hook
+
+    def _describe(self, row: LayerRow, output: Tensor, mark: Mark) -> LayerRow:
+        rank = self.image.ndim - 2
+        shape = tuple(output.shape[1:])
+        print_ = mark.place.footprint(rank) if output.ndim == rank + 2 else None
+        why = ""
+        if print_ is None:
+            why = (
+                f"the path from the image is lost at operation {mark.place.lost!r}"
+                if mark.place.lost
+                else _layout(shape, rank)
+            )
+        return replace(row, shape=shape, footprint=print_, why=why, activated=mark.activated, linear=mark.linear)
+
+
+def _layout(shape: tuple[int, ...], rank: int) -> str:
+    return f"its output of shape {shape} is not (channels, {', '.join('ijk'[:rank])})"

@@ -1,0 +1,352 @@
+"""How each tensor operation moves the field of view of the cells: one rule per family of ATen operations."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medxai.model.field import Axis, Dim, Field, along, axis_of, blank, regroup, unite
+
+ACTIVATIONS = frozenset(
+    (
+        "relu",
+        "leaky_relu",
+        "prelu",
+        "rrelu_with_noise",
+        "elu",
+        "silu",
+        "gelu",
+        "mish",
+        "hardswish",
+        "hardsigmoid",
+        "hardtanh",
+        "sigmoid",
+        "tanh",
+        "softplus",
+        "log_sigmoid_forward",
+        "threshold",
+        "hardshrink",
+        "softshrink",
+        "glu",
+        "clamp",
+        "clamp_min",
+    )
+)
+NORMS = frozenset(
+    (
+        "native_batch_norm",
+        "_native_batch_norm_legit",
+        "_native_batch_norm_legit_no_training",
+        "_batch_norm_with_update",
+        "cudnn_batch_norm",
+        "miopen_batch_norm",
+        "native_group_norm",
+        "native_layer_norm",
+        "_fused_rms_norm",
+    )
+)
+LINEAR = frozenset(("convolution", "mm", "addmm", "bmm", "baddbmm"))
+VIEWS = frozenset(
+    (
+        "view",
+        "_unsafe_view",
+        "reshape",
+        "permute",
+        "transpose",
+        "t",
+        "unsqueeze",
+        "squeeze",
+        "expand",
+        "alias",
+        "detach",
+        "clone",
+        "contiguous",
+        "_to_copy",
+        "lift_fresh",
+        "native_dropout",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One operation and output number `position` of it; `fields` holds, by id, each argument that sees the image."""
+
+    name: str
+    args: Mapping[str, Any]
+    fields: Mapping[int, Field]
+    pointwise: bool
+    out: Tensor
+    position: int
+
+    def field(self, tensor: object) -> Field | None:
+        return self.fields.get(id(tensor))
+
+    @property
+    def subject(self) -> tuple[Tensor, Field]:
+        """The first tensor argument that depends on the image."""
+        return next((t, f) for t in self.args.values() if isinstance(t, Tensor) and (f := self.field(t)) is not None)
+
+
+Rule = Callable[[Call], Field]
+
+
+def propagate(call: Call) -> Field:
+    """The field of the output; unknown, by the name of the operation, where no rule holds."""
+    rule = _pointwise if call.pointwise or call.name in ACTIVATIONS else _RULES.get(call.name)
+    if rule is None or (call.position and call.name not in _MANY):
+        return Field.unknown(tuple(call.out.shape), call.name)
+    field = rule(call)
+    known = any(axis for dim in field.dims for _, axis in dim)
+    before = next((f.lost for f in call.fields.values() if f.lost), "")
+    return Field(field.dims, "" if known else field.lost or before or call.name)
+
+
+def _carry(call: Call) -> Field:
+    return _fit(call.subject[1].dims, call.out)
+
+
+def _pointwise(call: Call) -> Field:
+    dims: list[Dim] = []
+    parts = [(t, f) for t in _tensors(call.args.values()) if (f := call.field(t)) is not None]
+    for back in range(call.out.ndim, 0, -1):
+        same = [f.dims[-back] for t, f in parts if t.ndim >= back and t.shape[-back] == call.out.shape[-back]]
+        dims.append(unite(same) if same else blank(call.out.shape[-back]))
+    return Field(tuple(dims))
+
+
+def _copy(call: Call) -> Field:
+    source = call.field(call.args["src"])
+    return _fit(source.dims if source else (), call.out)
+
+
+def _convolution(call: Call) -> Field:
+    tensor, field = call.subject
+    a = call.args
+    kernel = a["weight"].shape[2:]
+    n = len(kernel)
+    windows = []
+    for k, s, p, d in zip(kernel, *(_each(a[x], n) for x in ("stride", "padding", "dilation")), strict=True):
+        reach = d * (k - 1)
+        windows.append((1 / s, (p - reach) / s, p / s) if a["transposed"] else (s, -p, reach - p))
+    return _windowed(tensor, field, call.out, windows)
+
+
+def _pool(call: Call) -> Field:
+    tensor, field = call.subject
+    a = call.args
+    n = len(a["kernel_size"])
+    kernel = _each(a["kernel_size"], n)
+    stride = _each(a["stride"], n) if a["stride"] else kernel
+    dilation = _each(a.get("dilation", [1]), n)
+    steps = zip(kernel, stride, _each(a["padding"], n), dilation, strict=True)
+    return _windowed(tensor, field, call.out, [(s, -p, d * (k - 1) - p) for k, s, p, d in steps])
+
+
+def _adaptive(call: Call) -> Field:
+    tensor, field = call.subject
+    windows = []
+    for size, cells in zip(tensor.shape[2:], call.out.shape[2:], strict=True):
+        ratio = size / cells
+        reach = math.ceil(ratio) - 1 + (size % cells != 0)
+        windows.append((ratio, (ratio - 1 - reach) / 2, (ratio - 1 + reach) / 2))
+    return _windowed(tensor, field, call.out, windows)
+
+
+def _upsample(call: Call) -> Field:
+    tensor, field = call.subject
+    n = call.out.ndim - 2
+    scales = [call.args.get(name) for name in ("scales_d", "scales_h", "scales_w")[3 - n :]] if n > 1 else []
+    scales = scales or [call.args.get("scales")]
+    windows = []
+    for size, cells, scale in zip(tensor.shape[2:], call.out.shape[2:], scales, strict=True):
+        step = 1 / scale if scale else size / cells
+        if "nearest" in call.name:
+            half = 0.5 if "exact" in call.name else 0.0
+            read = [min(int((i + half) * step), size - 1) for i in range(cells)]
+            middle, reach = sum(r - i * step for i, r in enumerate(read)) / cells, 0.0
+        elif call.args["align_corners"]:
+            step = (size - 1) / (cells - 1) if cells > 1 else 0.0
+            middle, reach = 0.0, 0.5
+        else:
+            middle, reach = (step - 1) / 2, 0.5
+        windows.append((step, middle - reach, middle + reach))
+    return _windowed(tensor, field, call.out, windows)
+
+
+def _pad(call: Call) -> Field:
+    tensor, field = call.subject
+    pad = list(call.args.get("pad", call.args.get("padding", [])))
+    before = [0] * tensor.ndim
+    for i in range(len(pad) // 2):
+        before[tensor.ndim - 1 - i] = pad[2 * i]
+    return _shifted(field, call.out, {dim: (1.0, -b, -b) for dim, b in enumerate(before)})
+
+
+def _slice(call: Call) -> Field:
+    tensor, field = call.subject
+    dim = call.args["dim"] % tensor.ndim
+    start, _, step = slice(call.args["start"], None, call.args["step"]).indices(tensor.shape[dim])
+    return _shifted(field, call.out, {dim: (step, start, start)})
+
+
+def _flip(call: Call) -> Field:
+    tensor, field = call.subject
+    dims = [d % tensor.ndim for d in call.args["dims"]]
+    return _shifted(field, call.out, {d: (-1.0, tensor.shape[d] - 1, tensor.shape[d] - 1) for d in dims})
+
+
+def _split(call: Call) -> Field:
+    tensor, field = call.subject
+    dim = call.args["dim"] % tensor.ndim
+    parts = call.args.get("split_sizes", call.args.get("split_size"))
+    start = parts * call.position if isinstance(parts, int) else sum(parts[: call.position])
+    return _shifted(field, call.out, {dim: (1.0, start, start)})
+
+
+def _select(call: Call) -> Field:
+    tensor, field = call.subject
+    dim = call.args["dim"] % tensor.ndim
+    return Field((*field.dims[:dim], *field.dims[dim + 1 :]))
+
+
+def _reduce(call: Call) -> Field:
+    tensor, field = call.subject
+    given = call.args.get("dim")
+    given = [given] if isinstance(given, int) else given
+    gone = {d % tensor.ndim for d in given} if given else set(range(tensor.ndim))
+    windows = {d: (float(tensor.shape[d]), 0.0, tensor.shape[d] - 1.0) for d in gone}
+    kept = _shifted(field, tensor, windows)
+    dims = [along(1, axis_of(dim)) if d in gone else dim for d, dim in enumerate(kept.dims)]
+    return Field(tuple(dim for d, dim in enumerate(dims) if call.args.get("keepdim") or d not in gone))
+
+
+def _cat(call: Call) -> Field:
+    dim = call.args["dim"] % call.out.ndim
+    parts = [(t, call.field(t)) for t in call.args["tensors"] if t.ndim == call.out.ndim]
+    known = [f for _, f in parts if f is not None]
+    dims = [unite([f.dims[d] for f in known]) for d in range(call.out.ndim)]
+    dims[dim] = blank(call.out.shape[dim])
+    if len(known) == 1:  # zeros before or after it: padding by hand
+        start = sum(t.shape[dim] for t, _ in parts[: [f is not None for _, f in parts].index(True)])
+        axis = known[0].axis(dim)
+        dims[dim] = along(call.out.shape[dim], axis and axis.window(1.0, -start, -start))
+    return Field(tuple(dims))
+
+
+def _view(call: Call) -> Field:
+    field = call.subject[1]
+    same = 0
+    while same < min(call.out.ndim, len(field.dims)) and call.subject[0].shape[-1 - same] == call.out.shape[-1 - same]:
+        same += 1
+    cut, keep = len(field.dims) - same, call.out.ndim - same
+    return Field((*regroup(field.dims[:cut], call.out.shape[:keep]), *field.dims[cut:]))
+
+
+def _permute(call: Call) -> Field:
+    tensor, field = call.subject
+    order = list(range(tensor.ndim))
+    if call.name == "permute":
+        order = [d % tensor.ndim for d in call.args["dims"]]
+    elif tensor.ndim > 1:
+        a, b = (call.args[x] % tensor.ndim for x in ("dim0", "dim1")) if call.name == "transpose" else (0, 1)
+        order[a], order[b] = order[b], order[a]
+    return Field(tuple(field.dims[d] for d in order))
+
+
+def _unsqueeze(call: Call) -> Field:
+    dims = list(call.subject[1].dims)
+    dims.insert(call.args["dim"] % call.out.ndim, blank(1))
+    return Field(tuple(dims))
+
+
+def _squeeze(call: Call) -> Field:
+    tensor, field = call.subject
+    given = call.args.get("dim")
+    dims = range(tensor.ndim) if given is None else [given] if isinstance(given, int) else given
+    gone = {d % tensor.ndim for d in dims if tensor.shape[d] == 1}
+    return Field(tuple(dim for d, dim in enumerate(field.dims) if d not in gone))
+
+
+def _expand(call: Call) -> Field:
+    return _pointwise(call)
+
+
+def _matmul(call: Call) -> Field:
+    left, right = (call.args[x] for x in _OPERANDS[call.name])
+    if call.field(left) is not None and call.field(right) is not None:
+        return Field.unknown(tuple(call.out.shape), call.name)
+    tensor, field = call.subject
+    dims = [blank(n) for n in call.out.shape]
+    kept = -2 if tensor is left else -1
+    dims[kept] = field.dims[kept]
+    if call.out.ndim > 2:
+        dims[0] = field.dims[0]
+    return Field(tuple(dims))
+
+
+def _windowed(tensor: Tensor, field: Field, out: Tensor, windows: Sequence[tuple[float, float, float]]) -> Field:
+    """The last dimensions are windowed; batch and channel follow no axis."""
+    first = tensor.ndim - len(windows)
+    shifted = _shifted(field, out, {first + i: window for i, window in enumerate(windows)})
+    return Field((*(blank(n) for n in out.shape[:first]), *shifted.dims[first:]))
+
+
+def _shifted(field: Field, out: Tensor, windows: Mapping[int, tuple[float, float, float]]) -> Field:
+    dims = list(field.dims)
+    for d, (stride, first, last) in windows.items():
+        if (stride, first, last) == (1, 0, 0) and out.shape[d] == math.prod(n for n, _ in dims[d]):
+            continue
+        axis: Axis | None = axis_of(dims[d])
+        dims[d] = along(out.shape[d], axis and axis.window(stride, first, last))
+    return Field(tuple(dims))
+
+
+def _fit(dims: Sequence[Dim], out: Tensor) -> Field:
+    return Field(tuple(dims)) if len(dims) == out.ndim else Field.unknown(tuple(out.shape), "")
+
+
+def _each(value: Any, n: int) -> list[int]:
+    values = [value] if isinstance(value, int) else list(value)
+    return values * n if len(values) == 1 else values
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [t for t in torch.utils._pytree.tree_leaves(list(values)) if isinstance(t, Tensor)]
+
+
+_OPERANDS = {
+    "mm": ("self", "mat2"),
+    "addmm": ("mat1", "mat2"),
+    "bmm": ("self", "mat2"),
+    "baddbmm": ("batch1", "batch2"),
+}
+_MANY = frozenset(("split", "split_with_sizes", "unbind"))
+_FAMILIES: dict[Rule, str] = {
+    _carry: " ".join(NORMS) + " alias detach clone contiguous _to_copy lift_fresh native_dropout _softmax _log_softmax",
+    _copy: "copy_",
+    _convolution: "convolution",
+    _pool: "avg_pool1d avg_pool2d avg_pool3d max_pool2d_with_indices max_pool3d_with_indices",
+    _adaptive: "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d adaptive_avg_pool1d",
+    _upsample: "upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d "
+    "_upsample_nearest_exact2d _upsample_nearest_exact3d upsample_linear1d upsample_bilinear2d upsample_trilinear3d "
+    "upsample_bicubic2d _upsample_bilinear2d_aa _upsample_bicubic2d_aa",
+    _pad: "constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d "
+    "replication_pad3d",
+    _slice: "slice",
+    _flip: "flip",
+    _split: "split split_with_sizes",
+    _select: "select unbind",
+    _reduce: "mean sum amax amin var std logsumexp max min",
+    _cat: "cat",
+    _view: "view _unsafe_view reshape",
+    _permute: "permute transpose t",
+    _unsqueeze: "unsqueeze",
+    _squeeze: "squeeze",
+    _expand: "expand",
+    _matmul: "mm addmm bmm baddbmm",
+}
+_RULES: Mapping[str, Rule] = {name: rule for rule, names in _FAMILIES.items() for name in names.split()}
