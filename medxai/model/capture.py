@@ -33,7 +33,8 @@ class Captured:
         activation = self.activation
         gradient = None
         if scores.requires_grad:
-            (gradient,) = torch.autograd.grad(scores.sum(), activation, retain_graph=True, allow_unused=True)
+            ones = torch.ones_like(scores)
+            (gradient,) = torch.autograd.grad(scores, activation, ones, retain_graph=True, allow_unused=True)
         if gradient is None:
             raise DisconnectedError(
                 f"The target does not depend on layer {self.layer!r} by any differentiable path.",

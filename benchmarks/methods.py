@@ -1,0 +1,69 @@
+"""One Grad-CAM of the last layer of MONAI's DenseNet121, by medxai and by its peers, each as its own manual says."""
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+LAYER = "class_layers.relu"
+Run = Callable[[nn.Module, Tensor, int], object]
+
+
+def network(dimensions: int, classes: int = 14) -> nn.Module:
+    from monai.networks.nets import DenseNet121
+
+    torch.manual_seed(0)
+    return DenseNet121(spatial_dims=dimensions, in_channels=1, out_channels=classes).eval()
+
+
+def forward(model: nn.Module, images: Tensor, _classes: int) -> object:
+    with torch.no_grad():
+        return model(images)
+
+
+def ours(model: nn.Module, images: Tensor, classes: int) -> object:
+    from medxai import ClassScore, GradCAM
+
+    return GradCAM(layer=LAYER).attribute(model, images, [ClassScore(c) for c in range(classes)])
+
+
+def with_monai(model: nn.Module, images: Tensor, classes: int) -> object:
+    from monai.visualize import GradCAM
+
+    cam = GradCAM(nn_module=model, target_layers=LAYER)
+    return [cam.compute_map(images, class_idx=c) for c in range(classes)]
+
+
+def with_torchcam(model: nn.Module, images: Tensor, classes: int) -> object:
+    from torchcam.methods import GradCAM
+
+    with GradCAM(model, target_layer=LAYER) as extractor:
+        scores = model(images)
+        return [extractor(c, scores, normalized=False, retain_graph=c + 1 < classes) for c in range(classes)]
+
+
+def with_captum(model: nn.Module, images: Tensor, classes: int) -> object:
+    from captum.attr import LayerGradCam
+
+    cam = LayerGradCam(model, model.get_submodule(LAYER))
+    return [cam.attribute(images, c) for c in range(classes)]
+
+
+METHODS: dict[str, Run] = {
+    "no-grad forward": forward,
+    "medxai": ours,
+    "torchcam": with_torchcam,
+    "captum": with_captum,
+    "MONAI": with_monai,
+}
+
+
+def quietly(run: Run, model: nn.Module, images: Tensor, classes: int) -> Callable[[], object]:
+    """The call with its imports done and its warnings silenced, so that only its work is measured."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        small = torch.rand(1, 1, *[64] * (images.ndim - 2))
+        run(network(images.ndim - 2), small, 1)
+    return partial(run, model, images, classes)

@@ -1,0 +1,155 @@
+"""Landmarks known in patient millimetres come back from the command line where they are, and every mutant is caught."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from scipy import ndimage
+from typer.testing import CliRunner
+
+import medxai.core.resample
+from medxai.cli.app import app
+from medxai.core.geometry import Geometry
+from tests.truth import centres, command, masses, patient, recipe, save, save_mha
+
+LANDMARK_MM = 0.05
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def explained(seed, folder, levels=0, write=save):
+    person = patient(seed)
+    image = write(person, folder)
+    plan = recipe(seed, person, folder / "recipe.yaml")
+    done = CliRunner().invoke(app, command(image, folder, plan, levels, folder / "out"), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return person, folder / "out" / "saliency.nii.gz"
+
+
+def by_nibabel(path):
+    image = nib.load(path)
+    return np.asarray(image.dataobj, np.float64), image.affine
+
+
+def by_simpleitk(path):
+    image = sitk.ReadImage(str(path))
+    affine = np.eye(4)
+    affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+    affine[:3, 3] = image.GetOrigin()
+    return sitk.GetArrayFromImage(image).T.astype(np.float64), LPS @ affine
+
+
+def error_mm(person, path, read=by_nibabel):
+    values, affine = read(path)
+    return float(np.linalg.norm(centres(values, affine, person.landmarks) - person.landmarks, axis=1).max())
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_every_landmark_comes_home(seed, tmp_path):
+    person, path = explained(seed, tmp_path)
+    values, affine = by_nibabel(path)
+    assert Geometry(affine, values.shape).distance(person.grid) <= 1e-3
+    assert error_mm(person, path, by_nibabel) <= LANDMARK_MM
+    assert error_mm(person, path, by_simpleitk) <= LANDMARK_MM
+
+
+@pytest.mark.parametrize("seed", range(12, 16))
+def test_each_landmark_keeps_its_share(seed, tmp_path):
+    """A flip that maps the grid onto itself would still swap which landmark is the heaviest."""
+    person, path = explained(seed, tmp_path)
+    shares = masses(*by_nibabel(path), person.landmarks)
+    np.testing.assert_allclose(shares / shares[0], person.heights, rtol=0.03)
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3])
+@pytest.mark.parametrize("seed", [20, 21, 22])
+def test_cells_of_a_strided_layer_come_home(levels, seed, tmp_path):
+    person, path = explained(seed, tmp_path, levels)
+    values, affine = by_nibabel(path)
+    off = Geometry(affine, values.shape).index(centres(values, affine, person.landmarks))
+    truth = Geometry(affine, values.shape).index(person.landmarks)
+    assert np.abs(off - truth).max() <= 0.5
+
+
+def nearest_instead_of_linear(monkeypatch):
+    along = medxai.core.resample._along
+    monkeypatch.setattr(medxai.core.resample, "_along", lambda v, s, t, order, mode: along(v, s, t, 0, mode))
+
+
+def half_voxel_shift(monkeypatch):
+    transform = ndimage.affine_transform
+
+    def shifted(array, matrix, offset, shape, **options):
+        return transform(array, matrix, np.asarray(offset) + 0.5, shape, **options)
+
+    monkeypatch.setattr(medxai.core.resample.ndimage, "affine_transform", shifted)
+
+
+def swapped_axes(monkeypatch):
+    transform = ndimage.affine_transform
+
+    def swapped(array, matrix, offset, shape, **options):
+        order = [1, 0, 2]
+        return transform(array, np.asarray(matrix)[order], np.asarray(offset)[order], shape, **options)
+
+    monkeypatch.setattr(medxai.core.resample.ndimage, "affine_transform", swapped)
+
+
+def reversed_slices(monkeypatch):
+    along = medxai.core.resample._along
+    monkeypatch.setattr(medxai.core.resample, "_along", lambda *a: along(*a)[..., ::-1].copy())
+
+
+def dropped_lps_flip(monkeypatch):
+    import medxai.core.geometry
+
+    monkeypatch.setattr(medxai.core.geometry, "_LPS_RAS", np.eye(4))
+
+
+def cells_placed_by_interpolate(monkeypatch):
+    coarse = Geometry.coarse
+
+    def usual(self, start, jump, shape):
+        ratio = [n / m for n, m in zip(self.shape, shape, strict=True)]
+        return coarse(self, [r / 2 - 0.5 for r in ratio], ratio, shape)
+
+    monkeypatch.setattr(Geometry, "coarse", usual)
+
+
+def one_case_error(folder, levels=0, write=save):
+    return error_mm(*explained(30, folder, levels, write))
+
+
+def test_mha_input_comes_home(tmp_path):
+    assert one_case_error(tmp_path, write=save_mha) <= LANDMARK_MM
+
+
+@pytest.mark.parametrize("mutate", [half_voxel_shift, swapped_axes, reversed_slices], ids=lambda f: f.__name__)
+def test_mutants_of_the_reading_are_caught(mutate, tmp_path, monkeypatch):
+    mutate(monkeypatch)
+    assert one_case_error(tmp_path) > LANDMARK_MM
+
+
+def test_nearest_interpolation_is_caught(tmp_path, monkeypatch):
+    straight = [error_mm(*explained(seed, _folder(tmp_path, f"a{seed}"), levels=2)) for seed in (31, 32)]
+    nearest_instead_of_linear(monkeypatch)
+    mutated = [error_mm(*explained(seed, _folder(tmp_path, f"b{seed}"), levels=2)) for seed in (31, 32)]
+    assert all(bad > LANDMARK_MM and bad > 2 * good for bad, good in zip(mutated, straight, strict=True))
+
+
+def test_dropped_lps_flip_is_caught(tmp_path, monkeypatch):
+    dropped_lps_flip(monkeypatch)
+    assert one_case_error(tmp_path, write=save_mha) > LANDMARK_MM
+
+
+def test_cells_placed_by_the_usual_interpolation_are_caught(tmp_path, monkeypatch):
+    cells_placed_by_interpolate(monkeypatch)
+    person, path = explained(33, tmp_path, levels=3)
+    values, affine = by_nibabel(path)
+    grid = Geometry(affine, values.shape)
+    off = grid.index(centres(values, affine, person.landmarks)) - grid.index(person.landmarks)
+    assert np.abs(off).max() > 0.5
+
+
+def _folder(parent, name):
+    (parent / name).mkdir()
+    return parent / name
