@@ -1,0 +1,163 @@
+"""From paths to values, whatever the format: the content decides, the name only where the content does not."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from medxai.core.geometry import Geometry
+from medxai.core.volume import Case, Mask, Volume
+from medxai.errors import InputError, MaskError
+from medxai.io.content import first_bytes
+from medxai.io.dicom import read_dicom
+from medxai.io.dicom_files import is_dicom
+from medxai.io.itk import is_itk, read_itk
+from medxai.io.nifti import is_nifti, read_nifti
+from medxai.io.picture import Pair, flat_geometry, is_picture, read_picture
+
+Reader = Callable[[Path], Volume]
+
+_SUFFIXES: tuple[tuple[Reader, tuple[str, ...]], ...] = (
+    (read_nifti, (".nii", ".nii.gz")),
+    (read_itk, (".mha", ".mhd", ".nrrd", ".nhdr")),
+    (read_dicom, (".dcm", ".dicom", ".ima")),
+    (read_picture, (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")),
+)
+_MARKS: tuple[tuple[Reader, Callable[[bytes], bool]], ...] = (
+    (read_dicom, is_dicom),
+    (read_picture, is_picture),
+    (read_itk, is_itk),
+    (read_nifti, is_nifti),
+)
+_SAME_MM = 1e-3
+_LISTED = 20
+
+
+def read_volume(path: str | Path, spacing: Pair | None = None) -> Volume:
+    """The image at `path`: NIfTI, DICOM (a file or the folder of a series), MHA, NRRD, PNG, JPEG or other picture.
+
+    `spacing` (row_mm, column_mm) is for pictures and films that state none. Raises `InputError`.
+    """
+    path = Path(path)
+    reader, notices = _reader(path)
+    volume = reader(path)
+    if spacing is not None:
+        volume = _spaced(path, volume, spacing)
+    return Volume(volume.data, volume.geometry, volume.modality, (*notices, *volume.notices))
+
+
+def read_mask(path: str | Path, label: int | None = None) -> Mask:
+    """The voxels at `path` whose value is `label`; without a label, those of the only value other than 0.
+
+    An empty mask is a mask. Raises `MaskError` for values that are no integers, for several values where no label is
+    given, for label 0 (background) and for more than one channel.
+    """
+    volume = read_volume(path)
+    if volume.data.shape[0] != 1:
+        raise MaskError(f"{path}: a mask has one channel.", found=f"{volume.data.shape[0]} channels")
+    if label == 0:
+        raise MaskError(f"{path}: label 0 is the background.", remedy="Name the value of the region.")
+    present = _labels(path, volume.data)
+    if label is None and len(present) > 1:
+        raise MaskError(
+            f"{path}: the mask holds several labels.",
+            expected="one value other than 0",
+            found=_listed(present),
+            remedy="Choose one with label=N (--label N).",
+        )
+    wanted = label if label is not None else next(iter(present), None)
+    notices = volume.notices
+    if wanted is None or wanted not in present:
+        notices = (*notices, "mask is empty" if label is None else f"no voxel has label {label}: mask is empty")
+    elif label is None and wanted != 1:
+        notices = (*notices, f"value {wanted} read as the region")
+    data = volume.data[0] == wanted if wanted is not None else torch.zeros(volume.geometry.shape, dtype=torch.bool)
+    return Mask(data, volume.geometry, notices)
+
+
+def load_case(
+    *images: str | Path,
+    masks: Mapping[str, Mask] | None = None,
+    case_id: str = "case",
+    spacing: Pair | None = None,
+) -> Case:
+    """One examination; several images become channels of one grid, in their order.
+
+    Raises `InputError` where their grids differ by more than 1e-3 mm at a corner, saying by how much.
+    """
+    if not images:
+        raise InputError("A case needs an image.", expected="at least one path", found="none")
+    volumes = [read_volume(image, spacing) for image in images]
+    return Case(case_id, merge(volumes, [Path(image) for image in images]), dict(masks or {}))
+
+
+def merge(volumes: list[Volume], paths: list[Path]) -> Volume:
+    """The channels of several volumes on their common grid, which is that of the first."""
+    first = volumes[0]
+    for path, other in zip(paths[1:], volumes[1:], strict=True):
+        if not other.geometry.same(first.geometry, _SAME_MM):
+            raise InputError(
+                f"{path}: not on the grid of {paths[0].name}, so they cannot be channels of one image.",
+                expected=f"{first.geometry} within {_SAME_MM} mm",
+                found=f"{other.geometry}, {_apart(first.geometry, other.geometry)}",
+                remedy="Register and resample them to one grid first.",
+            )
+    kinds = {volume.data.dtype for volume in volumes}
+    data = torch.cat([v.data if len(kinds) == 1 else v.data.to(torch.float32) for v in volumes])
+    modality = "+".join(dict.fromkeys(v.modality for v in volumes if v.modality))
+    return Volume(data, first.geometry, modality, tuple(dict.fromkeys(n for v in volumes for n in v.notices)))
+
+
+def _apart(first: Geometry, other: Geometry) -> str:
+    if first.shape3 != other.shape3:
+        return "of another size"
+    if first.units != other.units:
+        return "in other units of length"
+    return f"{first.distance(other):.4g} mm apart at a corner"
+
+
+def _reader(path: Path) -> tuple[Reader, tuple[str, ...]]:
+    if path.is_dir():
+        return read_dicom, ()
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder.", remedy="Check the path.")
+    start = first_bytes(path)
+    by_content = next((reader for reader, knows in _MARKS if knows(start)), None)
+    by_name = next((reader for reader, ends in _SUFFIXES if path.name.lower().endswith(ends)), None)
+    if by_content is None and by_name is None:
+        raise InputError(
+            f"{path}: neither content nor name is of a known format.",
+            expected="NIfTI, DICOM, MHA, NRRD, PNG, JPEG, BMP or TIFF",
+            remedy="Convert it to NIfTI.",
+        )
+    if by_content and by_name and by_content is not by_name:
+        return by_content, ("the name suggests another format than the content: content followed",)
+    return by_content or by_name or read_nifti, ()
+
+
+def _spaced(path: Path, volume: Volume, spacing: Pair) -> Volume:
+    if volume.geometry.units == "mm" or volume.geometry.ndim != len(spacing):
+        raise InputError(
+            f"{path}: spacing was given for an image that has its own.",
+            found=f"{volume.geometry}",
+            remedy="Leave spacing out; if the header is wrong, repair the header.",
+        )
+    geometry = flat_geometry(volume.geometry.shape, spacing)
+    return Volume(volume.data, geometry, volume.modality, (*volume.notices, "pixel spacing given by the user"))
+
+
+def _labels(path: str | Path, data: Tensor) -> list[int]:
+    values = torch.unique(data)
+    if not torch.equal(values, values.round()) or not bool(torch.isfinite(values.double()).all()):
+        raise MaskError(
+            f"{path}: the values of a mask are integers.",
+            found=_listed([v for v in values.tolist() if v != round(v)] if bool(values.isfinite().all()) else ["NaN"]),
+            remedy="Threshold a soft mask first.",
+        )
+    return [int(value) for value in values.tolist() if value != 0]
+
+
+def _listed(values: list[int] | list[float] | list[str]) -> str:
+    more = f" and {len(values) - _LISTED} more" if len(values) > _LISTED else ""
+    return ", ".join(f"{v:.6g}" if isinstance(v, float) else str(v) for v in values[:_LISTED]) + more

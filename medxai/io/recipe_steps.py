@@ -1,0 +1,167 @@
+"""The steps of a recipe: MONAI transforms, built from YAML or taken from a Compose, checked before they run."""
+
+import copy
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medxai.errors import RecipeError
+from medxai.io.recipe_rules import READING, check_name, check_settings
+
+IMAGE = "image"
+FAILURES = (ValueError, TypeError, RuntimeError, KeyError, IndexError, AttributeError, AssertionError, ArithmeticError)
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One transform of images, or of dictionaries that hold one under "image"."""
+
+    name: str
+    transform: Any
+    parameters: Mapping[str, Any]
+    keyed: bool = False
+
+    def __call__(self, image: Tensor) -> Tensor:
+        result = self.transform({IMAGE: image})[IMAGE] if self.keyed else self.transform(image)
+        if not isinstance(result, Tensor) or not hasattr(result, "affine"):
+            raise RecipeError(
+                f"{self.name} lost the affine of the image.",
+                expected="a MetaTensor",
+                found=type(result).__name__,
+                remedy="Keep meta tracking on (track_meta=True, image_only=True).",
+            )
+        return result
+
+
+def step_from_yaml(entry: object) -> Step:
+    """The step of one YAML entry: a transform's name, or {name: {parameter: value}}."""
+    if isinstance(entry, str):
+        entry = {entry: {}}
+    if not isinstance(entry, Mapping) or len(entry) != 1:
+        raise RecipeError(
+            "A step of a recipe names one transform.",
+            expected="- Name: {parameter: value, ...}",
+            found=f"{entry}",
+        )
+    [(name, parameters)] = entry.items()
+    parameters = {} if parameters is None else parameters
+    if not isinstance(name, str) or not isinstance(parameters, Mapping):
+        raise RecipeError(
+            f"The parameters of {name} are no mapping.", expected="{parameter: value, ...}", found=f"{parameters}"
+        )
+    check_name(name)
+    given = {str(key): value for key, value in parameters.items()}
+    return _checked(name, _built(name, given), given)
+
+
+def steps_from_transforms(transforms: Sequence[Any], trusted: Sequence[str]) -> tuple[Step, ...]:
+    """The steps of MONAI transforms (array or dictionary, nested Compose unpacked); the given objects stay untouched.
+
+    Reading (LoadImage) is left out: a recipe begins with voxels. Of a dictionary only "image" is followed.
+    """
+    steps: list[Step] = []
+    for transform in transforms:
+        inner = getattr(transform, "transforms", None)
+        if type(transform).__name__ == "Compose" and inner is not None:
+            steps.extend(steps_from_transforms(inner, trusted))
+        elif (step := _taken(transform, trusted)) is not None:
+            steps.append(step)
+    return tuple(steps)
+
+
+def _built(name: str, parameters: Mapping[str, Any]) -> Any:
+    import monai.transforms
+
+    kind = getattr(monai.transforms, name)
+    known = [p for p in inspect.signature(kind).parameters if p not in {"args", "kwargs", "pad_kwargs", "lazy"}]
+    unknown = [key for key in parameters if key not in known]
+    if unknown:
+        near = get_close_matches(unknown[0], known, n=3)
+        raise RecipeError(
+            f"{name} has no parameter {unknown[0]!r}.",
+            expected=", ".join(known) or "no parameters",
+            remedy=f"Did you mean {' or '.join(near)}?" if near else "",
+        )
+    # MONAI warns about its own changed default unless the letters are given.
+    letters = {"labels": (("L", "R"), ("P", "A"), ("I", "S"))} if name == "Orientation" else {}
+    try:
+        return kind(**{**letters, **parameters})
+    except FAILURES as error:
+        raise RecipeError(f"{name} does not accept these parameters: {error}", found=f"{dict(parameters)}") from error
+
+
+def _taken(transform: Any, trusted: Sequence[str]) -> Step | None:
+    from monai.transforms import MapTransform
+
+    kind = type(transform)
+    keyed = isinstance(transform, MapTransform)
+    name = kind.__name__[:-1] if keyed and kind.__name__.endswith("d") else kind.__name__
+    ours = kind.__module__.startswith("monai.transforms.")
+    if ours and name in READING:
+        return None
+    if keyed and IMAGE not in transform.keys:
+        return None
+    own = copy.deepcopy(transform)
+    if keyed:
+        own.allow_missing_keys = True
+    if not {name, kind.__name__} & set(trusted):
+        if not ours:
+            raise RecipeError(
+                f"{kind.__name__} is not a transform of MONAI, so nobody knows how it moves voxels.",
+                remedy=f"If it keeps the affine true, say so: Recipe.from_compose(..., trusted=({kind.__name__!r},)).",
+            )
+        check_name(name)
+        return _checked(name, own, _attributes(own), keyed=keyed)
+    return Step(name, own, _attributes(own), keyed)
+
+
+def _checked(name: str, transform: Any, parameters: Mapping[str, Any], keyed: bool = False) -> Step:
+    array = _array(transform) if keyed else transform
+    mode = getattr(transform, "mode", None)
+    if keyed and isinstance(mode, tuple):
+        mode = mode[transform.keys.index(IMAGE)]
+    check_settings(name, array, mode)
+    if hasattr(transform, "lazy"):
+        transform.lazy = False
+    if name == "Affine" and not keyed:
+        transform.image_only = True
+    return Step(name, transform, parameters, keyed)
+
+
+def _array(transform: Any) -> Any:
+    from monai.transforms import Transform
+
+    return next((value for value in vars(transform).values() if isinstance(value, Transform)), transform)
+
+
+def _attributes(transform: Any) -> dict[str, Any]:
+    return {key: plain(value) for key, value in vars(transform).items() if not key.startswith("_")}
+
+
+def plain(value: Any) -> Any:
+    """The value in JSON's own types: tensors as lists, enumerations as their text, transforms as their attributes."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if isinstance(value, (Tensor, np.ndarray, np.generic)):
+        return value.tolist()
+    if type(value).__module__.startswith("monai.transforms."):
+        return {type(value).__name__: _attributes(value)}
+    simple = value.value if isinstance(value, Enum) else value
+    return simple if simple is None or isinstance(simple, (bool, int, float, str)) else _label(simple)
+
+
+def _label(value: Any) -> str:
+    return (
+        str(value)
+        if isinstance(value, (torch.dtype, torch.device))
+        else getattr(value, "__name__", type(value).__name__)
+    )

@@ -1,0 +1,139 @@
+"""Writing that succeeds whole or leaves nothing: temporary file beside the target, flushed, re-read, then renamed."""
+
+import gzip
+import json
+import math
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medxai.core.geometry import Geometry
+from medxai.errors import WriteError
+from medxai.shapes import Affine, Map
+
+_QFORM_MM = 0.1
+_LARGEST_AXIS = 32767
+_INTENT_LENGTH = 15
+
+
+def write_file(path: str | Path, data: bytes) -> None:
+    """`path` holds exactly `data`, or what it held before; no other file remains.
+
+    The bytes go to a temporary file of the same folder, are flushed to the disk, read back and compared, and only
+    then take the name. Raises `WriteError` for whatever prevents it.
+    """
+    path = Path(path)
+    temporary = path.parent / f".{secrets.token_hex(8)}.part"
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if temporary.read_bytes() != data:
+            raise WriteError(f"{path}: what was read back is not what was written.", remedy="Check the disk.")
+        temporary.replace(path)
+    except OSError as error:
+        if isinstance(error, WriteError):
+            raise
+        raise WriteError(
+            f"{path}: the file cannot be written.",
+            found=error.strerror or type(error).__name__,
+            remedy="Check that the folder exists, that you may write there and that the disk has room.",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
+    """The mapping as UTF-8 JSON in its own order; NaN (undefined) becomes null, infinities the texts inf and -inf."""
+    try:
+        text = json.dumps(_plain(content), indent=2, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise WriteError(f"{path}: this content is no JSON.", found=str(error)) from error
+    write_file(path, f"{text}\n".encode())
+
+
+def write_nifti(
+    path: str | Path,
+    data: Map,
+    geometry: Geometry,
+    *,
+    intent_name: str = "",
+    limits: tuple[float, float] | None = None,
+) -> None:
+    """A map as float32 NIfTI-1 with slope 1 on the grid `geometry`; a 2D map is (rows, columns, 1).
+
+    The sform always holds the affine (code 1); the qform too, where it can within 0.1 mm at every corner, else its
+    code is 0 (a sheared grid). Units are mm, or unknown. `limits` are cal_min and cal_max. Of the intent name NIfTI
+    keeps 15 characters. The header names nobody.
+    The same values give the same bytes.
+    """
+    path = Path(path)
+    compress = path.name.endswith(".gz")
+    if not path.name.removesuffix(".gz").endswith(".nii"):
+        raise WriteError(f"{path}: not a NIfTI name.", expected="a name ending in .nii or .nii.gz")
+    if tuple(data.shape) != geometry.shape:
+        raise WriteError(f"{path}: map and grid differ.", expected=f"{geometry.shape}", found=f"{tuple(data.shape)}")
+    array = data.detach().cpu().numpy().astype(np.float32).reshape(geometry.shape3)
+    content = _nifti(path, array, geometry, intent_name, limits)
+    write_file(path, gzip.compress(content, compresslevel=6, mtime=0) if compress else content)
+
+
+def _nifti(
+    path: Path,
+    array: NDArray[np.float32],
+    geometry: Geometry,
+    intent_name: str,
+    limits: tuple[float, float] | None,
+) -> bytes:
+    import nibabel as nib
+
+    if max(array.shape) > _LARGEST_AXIS or not intent_name.isascii():
+        raise WriteError(
+            f"{path}: NIfTI-1 cannot hold this.",
+            expected=f"axes up to {_LARGEST_AXIS}, an ASCII intent name",
+            found=f"shape {array.shape}, intent name {intent_name!r}",
+        )
+    image = nib.Nifti1Image(array, None)
+    header = image.header
+    header.set_data_dtype(np.float32)
+    header.set_slope_inter(1.0, 0.0)
+    header.set_xyzt_units("mm" if geometry.units == "mm" else "unknown")
+    header.set_intent("estimate", name=intent_name[:_INTENT_LENGTH])
+    if limits is not None:
+        header["cal_min"], header["cal_max"] = limits
+    _place(header, geometry)
+    return bytes(image.to_bytes())
+
+
+def _place(header: Any, geometry: Geometry) -> None:
+    affine = geometry.affine
+    header["pixdim"][1:4] = np.linalg.norm(affine[:3, :3], axis=0)
+    header.set_qform(affine, code=1, strip_shears=True)
+    if _farthest(np.asarray(header.get_qform(), np.float64), geometry) > _QFORM_MM:
+        header["qform_code"] = 0
+        for field in ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"):
+            header[field] = 0
+        header["pixdim"][0] = 1
+    header.set_sform(affine, code=1)
+
+
+def _farthest(affine: Affine, geometry: Geometry) -> float:
+    return Geometry(affine, geometry.shape3, geometry.units).distance(geometry)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    if isinstance(value, float) and math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    return value
