@@ -13,7 +13,7 @@ from medxai.model.record import LayerRow, Recorder
 
 __all__ = ["LayerRow", "Trace", "trace"]
 
-_FAULTS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
+FAULTS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def trace(model: nn.Module, image_shape: tuple[int, ...]) -> Trace:
                 return _summary(dry, functional_call(network, state, (dry.image,)))
         except ModelError:
             raise
-        except _FAULTS as fault:
+        except FAULTS as fault:
             notice = f"Traced on a real image of zeros, because the network looks at values ({type(fault).__name__})."
         real = Recorder(torch.zeros(shape, device=device))
         try:
@@ -53,7 +53,7 @@ def trace(model: nn.Module, image_shape: tuple[int, ...]) -> Trace:
                 return _summary(real, network(real.image), notice)
         except ModelError:
             raise
-        except _FAULTS as fault:
+        except FAULTS as fault:
             raise real.refusal(fault) from fault
 
 

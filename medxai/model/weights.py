@@ -1,0 +1,182 @@
+"""Weights files: read without running their code, fitted to a network key by key, named by a digest."""
+
+import hashlib
+import pickle
+import struct
+import warnings
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from medxai.errors import WeightsError
+
+State = dict[str, Tensor]
+
+_PICKLES = (".pt", ".pth", ".ckpt")
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+_PREFIXES = ("module.", "_orig_mod.")
+_DAMAGE = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, EOFError, OSError)
+
+
+def fill(model: nn.Module, path: Path, sha256: str | None) -> None:
+    """Put the weights of the file into `model`: every key and every shape must fit."""
+    if not path.is_file():
+        raise WeightsError(
+            f"There is no weights file {str(path)!r}.", expected="a file of type .safetensors, .pt, .pth, .ckpt"
+        )
+    if sha256 is not None and (found := _file_digest(path)) != sha256.strip().lower():
+        raise WeightsError(
+            f"{path} is not the weights file that was meant.",
+            expected=f"SHA-256 {sha256.strip().lower()}",
+            found=found,
+            remedy="Fetch the file again, or correct the digest if the file is the right one.",
+        )
+    state = _without_prefix(_tensors(_read(path), path))
+    _compare(model, state, path)
+    model.load_state_dict(state, strict=False)
+
+
+def digest(model: nn.Module) -> str:
+    """SHA-256 over name, type, shape and bytes of every parameter and buffer that the model would save."""
+    result = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        if isinstance(value, Tensor):
+            flat = value.detach().cpu().contiguous().reshape(-1)
+            result.update(f"{name}|{value.dtype}|{tuple(value.shape)}|".encode())
+            result.update(flat.view(torch.uint8).numpy().data)
+    return result.hexdigest()
+
+
+def _read(path: Path) -> object:
+    if path.suffix.lower() == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path, device="cpu")
+        except (SafetensorError, *_DAMAGE) as error:
+            raise _damaged(path, error) from error
+    if path.suffix.lower() not in _PICKLES:
+        raise WeightsError(
+            f"{path} has a type that is not read.",
+            expected="one of .safetensors, .pt, .pth, .ckpt",
+            found=repr(path.suffix),
+        )
+    if _is_torchscript(path):
+        raise WeightsError(
+            f"{path} is a TorchScript archive, which is a program, not weights.",
+            remedy="Save the weights alone: torch.save(model.state_dict(), ...), or better with safetensors.",
+        )
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path} wants to run code when it is opened, so it was not opened.",
+            expected="tensors in plain containers",
+            found=f"the globals {_unsafe_globals(path)}",
+            remedy="If you trust the file, load it yourself and save model.state_dict() with safetensors.",
+        ) from error
+    except (struct.error, *_DAMAGE) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> WeightsError:
+    reason = str(error).strip().splitlines()
+    return WeightsError(
+        f"{path} is damaged or no weights file.",
+        found=f"{type(error).__name__}: {reason[0] if reason else 'it ends too early'}",
+    )
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _unsafe_globals(path: Path) -> str:
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except _DAMAGE:
+        return "of an old pickle, which cannot be listed"
+    return ", ".join(sorted(names)[:10]) or "of types that cannot be listed"
+
+
+def _tensors(loaded: object, path: Path) -> State:
+    """The state dictionary itself, or the one inside a training checkpoint."""
+    if _is_state(loaded):
+        return {str(k): v for k, v in _items(loaded) if isinstance(v, Tensor)}
+    inside = dict(_items(loaded))
+    for key in _WRAPPERS:
+        if _is_state(inside.get(key)):
+            warnings.warn(f"The weights were read from the entry {key!r} of the checkpoint.", stacklevel=4)
+            return {str(k): v for k, v in _items(inside[key]) if isinstance(v, Tensor)}
+    raise WeightsError(
+        f"{path} holds no state dictionary.",
+        expected=f"names to tensors, alone or under one of {list(_WRAPPERS)}",
+        found=f"a {type(loaded).__name__} with the entries {_few(map(str, inside))}",
+    )
+
+
+def _is_state(value: object) -> bool:
+    values = [v for _, v in _items(value)]
+    return bool(values) and all(isinstance(v, Tensor) for v in values)
+
+
+def _items(value: object) -> list[tuple[object, object]]:
+    return list(value.items()) if isinstance(value, Mapping) else []
+
+
+def _without_prefix(state: State) -> State:
+    for prefix in _PREFIXES:
+        if state and all(name.startswith(prefix) for name in state):
+            return _without_prefix({name.removeprefix(prefix): value for name, value in state.items()})
+    return state
+
+
+def _compare(model: nn.Module, state: State, path: Path) -> None:
+    wanted = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+    needed = [
+        name for name in wanted if not name.endswith("num_batches_tracked")
+    ]  # absent from old files, unused in eval
+    missing = [name for name in needed if name not in state]
+    unexpected = [name for name in state if name not in wanted]
+    bent = [
+        f"{name}: {tuple(state[name].shape)} in the file, {tuple(value.shape)} in the network"
+        for name, value in wanted.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    if missing and len(missing) == len(needed):
+        raise WeightsError(
+            f"{path} belongs to another network: no key matches.",
+            expected=f"{_few(needed)}",
+            found=_few(state),
+            remedy="Check the factory and its arguments.",
+        )
+    problems = {"missing": missing, "unexpected": unexpected, "of another shape": bent}
+    if any(problems.values()):
+        raise WeightsError(
+            f"{path} does not fit the network.",
+            found="; ".join(f"{len(names)} {what}: {_few(names)}" for what, names in problems.items() if names),
+            remedy="Check the factory's arguments: channels, classes, spatial dimensions.",
+        )
+    broken = [name for name, _ in model.named_parameters() if name in state and not state[name].isfinite().all()]
+    if broken:
+        raise WeightsError(f"{path} holds NaN or infinity.", found=f"in {_few(broken)}", remedy="Fetch the file again.")
+
+
+def _few(names: Iterable[str]) -> str:
+    listed = list(names)
+    return ", ".join(listed[:10]) + (f" and {len(listed) - 10} more" if len(listed) > 10 else "")
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise _damaged(path, error) from error
