@@ -5,13 +5,13 @@ along their normal; a single slice is one slice-thickness deep. Positions come f
 any pixel is decoded; InstanceNumber and file names are never looked at.
 """
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
 from pydicom import Dataset
 
-from medxai.core.geometry import Geometry
 from medxai.core.volume import Volume
 from medxai.errors import InputError
 from medxai.io.content import blaming
@@ -19,6 +19,7 @@ from medxai.io.dicom_files import Header, headers
 from medxai.io.dicom_geometry import film_geometry, stack
 from medxai.io.dicom_pixels import modality_values
 
+_PROJECTIONS = {"CR", "DX", "MG", "IO", "PX", "RF", "RG", "XA"}
 _SLICED = {"CT", "MR", "PT", "NM", "OPT", "RTDOSE"}
 
 
@@ -28,11 +29,30 @@ def read_dicom(path: str | Path) -> Volume:
     Raises `InputError` (a bad grid: `GeometryError`) in the name of the file: for several series, missing or
     contradictory position, orientation, spacing or shape, gaps, duplicates, and pixel data that cannot be decoded.
     """
-    path = Path(path)
+    with warnings.catch_warnings(record=True) as remarks:
+        warnings.simplefilter("always")
+        volume = _read(Path(path))
+    departures = sum(issubclass(remark.category, UserWarning) for remark in remarks)
+    if not departures:
+        return volume
+    notice = f"{departures} departures from the DICOM standard, in the header or the length of the pixel data"
+    return Volume(volume.data, volume.geometry, volume.modality, (*volume.notices, notice))
+
+
+def is_film(dataset: Dataset) -> bool:
+    """Whether this header describes a projection (2D) rather than a slice of a body."""
+    modality = str(dataset.get("Modality", ""))
+    placed = "ImagePositionPatient" in dataset or "ImageOrientationPatient" in dataset
+    return modality in _PROJECTIONS or not (placed or modality in _SLICED)
+
+
+def _read(path: Path) -> Volume:
     found, notices = headers(path)
     first = found[0]
-    if is_film(first.dataset):
-        return _film(path, found, notices)
+    return _film(path, found, notices) if is_film(first.dataset) else _slices(found, notices)
+
+
+def _slices(found: tuple[Header, ...], notices: tuple[str, ...]) -> Volume:
     ordered, geometry, remarks = stack(found)
     planes = np.empty(geometry.shape[::-1], np.float32)
     repairs: dict[str, None] = {}
@@ -41,14 +61,7 @@ def read_dicom(path: str | Path) -> Volume:
         plane[...] = values
         repairs |= dict.fromkeys(done)
     data = torch.from_numpy(np.ascontiguousarray(planes.T))[None]
-    modality = str(first.dataset.get("Modality", ""))
-    return Volume(data, geometry, modality, (*notices, *remarks, *repairs))
-
-
-def is_film(dataset: Dataset) -> bool:
-    """Whether this header describes a projection (2D) rather than a slice of a body."""
-    placed = "ImagePositionPatient" in dataset or "ImageOrientationPatient" in dataset
-    return not placed and str(dataset.get("Modality", "")) not in _SLICED
+    return Volume(data, geometry, _modality(found), (*notices, *remarks, *repairs))
 
 
 def _film(path: Path, found: tuple[Header, ...], notices: tuple[str, ...]) -> Volume:
@@ -63,11 +76,7 @@ def _film(path: Path, found: tuple[Header, ...], notices: tuple[str, ...]) -> Vo
         geometry, remarks = film_geometry(found[0])
     values, done = modality_values(found[0], film=True)
     data = torch.from_numpy(values)[None]
-    return Volume(data, _checked(geometry, values.shape), _modality(found), (*notices, *remarks, *done))
-
-
-def _checked(geometry: Geometry, shape: tuple[int, ...]) -> Geometry:
-    return Geometry(geometry.affine, shape, geometry.units)
+    return Volume(data, geometry, _modality(found), (*notices, *remarks, *done))
 
 
 def _modality(found: tuple[Header, ...]) -> str:

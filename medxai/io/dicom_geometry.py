@@ -55,16 +55,25 @@ def stack(found: Sequence[Header]) -> tuple[list[Header], Geometry, Remarks]:
 
 
 def film_geometry(header: Header) -> tuple[Geometry, Remarks]:
-    """The grid (row, column) of a film, by the convention for pictures; its pixel size where the header states one."""
+    """The grid (row, column) of a film: where the header places it, else by the convention for pictures.
+
+    Pixel spacing is PixelSpacing, else that of the detector plane, else unknown.
+    """
     dataset = header.dataset
-    shape = (int(dataset.Rows), int(dataset.Columns))
+    shape = _shape(dataset)
     at_patient, at_detector = _optional(header, "PixelSpacing"), _optional(header, "ImagerPixelSpacing")
-    if at_patient and at_patient != at_detector:
-        return flat_geometry(shape, at_patient), ()
-    if at_detector:
-        remark = "pixel spacing is that of the detector plane: lengths in the patient are shorter by the magnification"
-        return flat_geometry(shape, at_detector), (remark,)
-    return flat_geometry(shape, None), ("header states no pixel spacing: lengths in millimetres are unknown",)
+    spacing, remarks = at_patient or at_detector, ()
+    if spacing is None:
+        remarks = ("header states no pixel spacing: lengths in millimetres are unknown",)
+    elif spacing == at_detector:
+        remarks = ("pixel spacing is that of the detector plane: lengths in the patient are shorter by magnification",)
+    flat = flat_geometry(shape, spacing)
+    if spacing is None or "ImagePositionPatient" not in dataset or "ImageOrientationPatient" not in dataset:
+        return flat, remarks
+    axes, lps = _axes(header), np.eye(4)
+    lps[:3, 0], lps[:3, 1] = axes[:, 1] * spacing[0], axes[:, 0] * spacing[1]
+    lps[:3, 2], lps[:3, 3] = np.cross(axes[:, 0], axes[:, 1]), _numbers(header, "ImagePositionPatient", 3)
+    return Geometry.from_lps(lps, shape), remarks
 
 
 def _agree(found: Sequence[Header]) -> None:
@@ -73,6 +82,7 @@ def _agree(found: Sequence[Header]) -> None:
         for name, here, there in (
             ("shape", _shape(first.dataset), _shape(other.dataset)),
             ("FrameOfReferenceUID", *(h.dataset.get("FrameOfReferenceUID") for h in (first, other))),
+            ("whether values are rescaled", *(_rescaled(h.dataset) for h in (first, other))),
         ):
             if here != there:
                 raise _differ(name, first, other, here, there)
@@ -92,6 +102,10 @@ def _differ(name: str, first: Header, other: Header, here: object, there: object
         found=f"{there}" if "UID" not in name else "two",
         remedy="Keep the slices of one acquisition in the folder (localizers and other stacks in their own).",
     )
+
+
+def _rescaled(dataset: Dataset) -> bool:
+    return dataset.get("RescaleSlope") is not None or dataset.get("RescaleIntercept") is not None
 
 
 def _shape(dataset: Dataset) -> tuple[int, int]:

@@ -3,6 +3,9 @@
 Never used for DICOM or NIfTI, which ITK repairs and guesses at in silence.
 """
 
+import gzip
+import re
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,12 @@ from numpy.typing import NDArray
 from medxai.core.geometry import Geometry
 from medxai.core.volume import Volume
 from medxai.errors import InputError
-from medxai.io.content import blaming
+from medxai.io.content import GZIP, blaming, read_bytes
 
 Array = NDArray[Any]
 
+_NRRD = (".nrrd", ".nhdr")
+_HEADER = 65536
 _WIDER = {"uint16": np.int32, "uint32": np.int64, "float64": np.float32}
 
 
@@ -33,10 +38,11 @@ def read_itk(path: str | Path) -> Volume:
     import SimpleITK
 
     path = Path(path)
+    _verify(path)
     try:
         reader = SimpleITK.ImageFileReader()
         reader.SetFileName(str(path))
-        reader.SetImageIO("NrrdImageIO" if path.suffix.lower() in (".nrrd", ".nhdr") else "MetaImageIO")
+        reader.SetImageIO("NrrdImageIO" if path.suffix.lower() in _NRRD else "MetaImageIO")
         image = reader.Execute()
     except RuntimeError as error:
         raise InputError(
@@ -53,10 +59,28 @@ def read_itk(path: str | Path) -> Volume:
     array = SimpleITK.GetArrayFromImage(image)
     channels = np.moveaxis(array, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else array[None]
     with blaming(path):
-        return _volume(image, channels)
+        return _volume(image, channels, path.suffix.lower() in _NRRD)
 
 
-def _volume(image: Any, channels: Array) -> Volume:
+def _verify(path: Path) -> None:
+    """ITK accepts compressed voxels whose checksum is wrong; unpacking them here refuses them."""
+    content = read_bytes(path)
+    packed = b""
+    if content.startswith(b"NRRD") and re.search(rb"^encoding: *gz", content[:_HEADER], re.M):
+        packed = content.partition(b"\n\n")[2]
+    elif re.search(rb"^CompressedData *= *True", content[:_HEADER], re.M):
+        packed = re.split(rb"^ElementDataFile *= *LOCAL\r?\n", content, maxsplit=1, flags=re.M)[-1]
+    if not packed or packed is content:
+        return
+    try:
+        gzip.decompress(packed) if packed.startswith(GZIP) else zlib.decompress(packed)
+    except (EOFError, OSError, zlib.error) as error:
+        raise InputError(
+            f"{path}: the compressed voxels are truncated or damaged.", found=str(error), remedy="Copy it again."
+        ) from error
+
+
+def _volume(image: Any, channels: Array, nrrd: bool) -> Volume:
     size = image.GetDimension()
     lps = np.eye(4)
     lps[:size, :size] = np.reshape(image.GetDirection(), (size, size)) * np.array(image.GetSpacing())
@@ -66,4 +90,9 @@ def _volume(image: Any, channels: Array) -> Volume:
     else:
         channels = channels.transpose(0, 3, 2, 1)
     data = np.array(channels, _WIDER.get(channels.dtype.name, channels.dtype), order="C")
-    return Volume(torch.from_numpy(data), Geometry.from_lps(lps, data.shape[1:]))
+    placed = size == 2 or not nrrd or image.HasMetaDataKey("NRRD_space")
+    return Volume(
+        torch.from_numpy(data),
+        Geometry.from_lps(lps, data.shape[1:], "mm" if placed else "unknown"),
+        notices=() if placed else ("header names no space: the grid is not in the patient",),
+    )

@@ -109,7 +109,7 @@ class Recipe:
         except GeometryError as error:
             raise RecipeError(f"Recipe {self.name!r} leaves no usable grid: {error}") from error
         images = torch.as_tensor(image.as_tensor())[None].to(torch.float32).contiguous()  # type: ignore[attr-defined]
-        return Prepared(images, geometry)
+        return Prepared(images, geometry, tuple(dict.fromkeys(step.notice for step in self.steps if step.notice)))
 
     def _run(self, number: int, step: Step, image: Tensor) -> Tensor:
         try:

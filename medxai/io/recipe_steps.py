@@ -27,6 +27,7 @@ class Step:
     transform: Any
     parameters: Mapping[str, Any]
     keyed: bool = False
+    notice: str = ""
 
     def __call__(self, image: Tensor) -> Tensor:
         result = self.transform({IMAGE: image})[IMAGE] if self.keyed else self.transform(image)
@@ -119,7 +120,7 @@ def _taken(transform: Any, trusted: Sequence[str]) -> Step | None:
             )
         check_name(name)
         return _checked(name, own, _attributes(own), keyed=keyed)
-    return Step(name, own, _attributes(own), keyed)
+    return Step(name, own, _attributes(own), keyed, f"{name}: its affine is taken on the user's word")
 
 
 def _checked(name: str, transform: Any, parameters: Mapping[str, Any], keyed: bool = False) -> Step:
@@ -128,11 +129,12 @@ def _checked(name: str, transform: Any, parameters: Mapping[str, Any], keyed: bo
     if keyed and isinstance(mode, tuple):
         mode = mode[transform.keys.index(IMAGE)]
     check_settings(name, array, mode)
-    if hasattr(transform, "lazy"):
+    lazy = bool(getattr(transform, "lazy", False))
+    if lazy:
         transform.lazy = False
     if name == "Affine" and not keyed:
         transform.image_only = True
-    return Step(name, transform, parameters, keyed)
+    return Step(name, transform, parameters, keyed, "lazy resampling switched off" if lazy else "")
 
 
 def _array(transform: Any) -> Any:
