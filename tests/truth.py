@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from medxai.core.geometry import Geometry
 
 Array = NDArray[np.float64]
-WIDTH = 1.7  # voxels; wide enough that sampling alone moves no centre of mass
+WIDTH = 2.2  # voxels; wide enough that sampling alone moves no centre of mass
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Patient:
     voxels: Array
 
 
-def patient(seed: int, size: int = 40) -> Patient:
+def patient(seed: int, size: int = 56) -> Patient:
     """A random grid (oblique, flipped, permuted, 0.3 to 8 mm) with five landmarks that no flip maps onto each other."""
     rng = np.random.default_rng(seed)
     rotation, _ = np.linalg.qr(rng.standard_normal((3, 3)))
@@ -79,25 +79,22 @@ def recipe(seed: int, person: Patient, path: Path) -> Path:
     extra: list[dict[str, dict[str, object]]] = [
         {"Flip": {"spatial_axis": int(rng.integers(0, 3))}},
         {"Rotate90": {"k": int(rng.integers(1, 4)), "spatial_axes": [0, 2]}},
-        {"SpatialPad": {"spatial_size": [size_ + pad_ for size_, pad_ in zip([50, 50, 50], pad, strict=True)]}},
+        {"SpatialPad": {"spatial_size": [64 + n for n in pad]}},
         {"BorderPad": {"spatial_border": pad}},
-        {"CenterSpatialCrop": {"roi_size": [int(max(person.grid.shape) * 0.95)] * 3}},
-        {"Spacing": {"pixdim": [float(s) for s in _reordered(spacing, person, codes[0]) * rng.uniform(0.8, 1.2, 3)]}},
+        {"CenterSpatialCrop": {"roi_size": [int(min(person.grid.shape) * 0.97)] * 3}},
+        {"Orientation": {"axcodes": codes[1]}},
+        {"Spacing": {"pixdim": [float(s) for s in _reordered(spacing, person, codes[1]) * rng.uniform(0.5, 0.8, 3)]}},
     ]
     chosen = [extra[i] for i in rng.permutation(5)[:2]]
-    steps = [*sure, extra[5], *chosen] if rng.random() < 0.7 else [*sure, *chosen]
+    steps = [*sure, *chosen, *extra[5:]] if seed % 2 else [*sure, *chosen]
     path.write_text(yaml.safe_dump({"name": "random", "transforms": steps}), "utf-8")
     return path
 
 
 def _reordered(spacing: Array, person: Patient, codes: str) -> Array:
-    order = {
-        frozenset(pair): axis
-        for axis, code in enumerate(person.grid.axcodes)
-        for pair in ("LR", "PA", "IS")
-        if code in pair
-    }
-    return np.array([spacing[next(axis for pair, axis in order.items() if code in pair)] for code in codes])
+    pairs = ["LR", "PA", "IS"]
+    axis_of = {next(p for p in pairs if letter in p): axis for axis, letter in enumerate(person.grid.axcodes)}
+    return np.array([spacing[axis_of[next(p for p in pairs if letter in p)]] for letter in codes])
 
 
 def centres(values: Array, affine: Array, landmarks: Array) -> Array:

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
 from medxai.errors import GeometryError
 from medxai.shapes import Affine, Points
@@ -96,10 +97,10 @@ class Geometry:
 
     @property
     def axcodes(self) -> str:
-        """For each array axis the patient direction it points to most, e.g. 'RAS'."""
-        axes = self.affine[:3, : self.ndim]
-        main = np.abs(axes / np.linalg.norm(axes, axis=0)).argmax(0)
-        return "".join(_LETTERS[int(m)][int(axes[m, a] > 0)] for a, m in enumerate(main))
+        """For each array axis the patient direction it points to most, e.g. 'RAS'; no two share one line."""
+        cosines = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
+        _, main = linear_sum_assignment(-np.abs(cosines.T))
+        return "".join(_LETTERS[main[a]][int(cosines[main[a], a] > 0)] for a in range(self.ndim))
 
     def world(self, index: Points) -> Points:
         """Positions in mm, RAS+, of (fractional) voxel indices."""

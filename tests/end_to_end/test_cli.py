@@ -1,0 +1,196 @@
+"""The command line as a user meets it: results, tables, and one clear sentence where something is wrong."""
+
+import json
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+import yaml
+
+from medxai.cli.app import main
+from medxai.cli.targets import parse_target
+from medxai.core.target import ClassScore, ContrastScore, GroupScore, MarginScore, RegionScore, SignedScore
+from medxai.errors import TargetError
+from tests.truth import command, patient, save
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run `medxai` with these words: (exit code, stdout, stderr)."""
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["medxai", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return ended.value.code or 0, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def scan(tmp_path):
+    """A scan, the words that explain it, and a mask on its brightest landmark."""
+    person = patient(3, size=24)
+    image = save(person, tmp_path)
+    plan = tmp_path / "recipe.yaml"
+    plan.write_text(yaml.safe_dump({"name": "as is", "transforms": [{"Orientation": {"axcodes": "RAS"}}]}), "utf-8")
+    labels = np.zeros(person.grid.shape, np.uint8)
+    labels[person.voxels > 0.7] = 2
+    labels[person.voxels < 0.01] = 1
+    nib.save(nib.Nifti1Image(labels, person.grid.affine), tmp_path / "labels.nii.gz")
+    return tmp_path, list(command(image, tmp_path, plan, 1, tmp_path / "out"))
+
+
+def test_explain_writes_all_it_promises(run, scan):
+    folder, words = scan
+    code, out, err = run(*words, "--mask", folder / "labels.nii.gz", "--label", "2")
+    assert code == 0, err
+    assert sorted(p.name for p in (folder / "out").iterdir()) == [
+        "overlay.png", "provenance.json", "saliency.nii.gz", "scores.json",
+    ]  # fmt: skip
+    scores = json.loads((folder / "out" / "scores.json").read_text())
+    rows = {row["metric"]: row for row in scores["scores"]}
+    assert rows["mass_in_mask"]["value"] > 3 * rows["mass_in_mask"]["chance"]["uniform"]
+    assert "mass_in_mask" in out
+    record = json.loads((folder / "out" / "provenance.json").read_text())
+    assert record["provenance"]["layer"] == "act"
+    assert record["provenance"]["parameters"] == {"layer": "act", "relu": True}
+    assert len(record["provenance"]["weights_sha256"]) == len(record["provenance"]["input_sha256"]) == 64
+    assert record["provenance"]["versions"]["medxai-toolkit"]
+
+
+def test_nothing_written_names_the_patient_or_a_path(run, scan):
+    folder, words = scan
+    marked = folder / "DOE_JANE_19700101"
+    marked.mkdir()
+    (folder / "scan.nii.gz").rename(marked / "DOE_JANE.nii.gz")
+    words[1] = str(marked / "DOE_JANE.nii.gz")
+    assert run(*words)[0] == 0
+    for path in (folder / "out").iterdir():
+        blob = path.read_bytes() if path.suffix != ".gz" else nib.load(path).header.binaryblock
+        assert b"DOE" not in blob
+        assert str(folder).encode() not in blob
+
+
+def test_evaluating_the_file_equals_evaluating_in_memory(run, scan):
+    folder, words = scan
+    mask = (folder / "labels.nii.gz", "--label", "2")
+    run(*words, "--mask", *mask)
+    code, out, _ = run("evaluate", folder / "out" / "saliency.nii.gz", *mask, "--json")
+    assert code == 0
+    assert json.loads(out) == json.loads((folder / "out" / "scores.json").read_text())
+
+
+def test_a_degenerate_file_stays_degenerate(run, scan):
+    folder, words = scan
+    words[words.index("--target") + 1] = "0"
+    mask = (folder / "labels.nii.gz", "--label", "2")
+    code, out, _ = run(*words, "--mask", *mask)
+    assert code == 0
+    assert "degenerate: no positive evidence" in out
+    _, text, _ = run("evaluate", folder / "out" / "saliency.nii.gz", *mask, "--json")
+    for row in json.loads(text)["scores"]:
+        assert row["value"] is None
+        assert row["reason"] == "degenerate map: no positive evidence"
+        assert row["chance"]["uniform"] > 0
+
+
+def test_several_images_are_the_channels_of_one_case(run, scan, tmp_path):
+    _, words = scan
+    code, _, err = run(*words[:2], words[1], *words[2:])
+    assert code == 2
+    assert "1 input channels" in err
+    assert "2 input channels" in err
+
+
+def test_tables(run, scan):
+    code, out, _ = run("methods", "--json")
+    assert code == 0
+    assert json.loads(out)[0] == {
+        "method": "GradCAM",
+        "parameters": {"layer": "auto", "relu": True},
+        "summary": "map = relu(sum_k w_k A_k) with w_k the mean over positions of dy/dA_k (Selvaraju et al. 2017).",
+    }
+    names = [row["metric"] for row in json.loads(run("metrics", "--json")[1])]
+    assert names == ["iou_at_mask_size", "mass_in_mask", "pointing_game"]
+    assert "pointing_game" in run("metrics")[1]
+    _, words = scan
+    options = [
+        w for w in words[1:] if w not in {"--method", "GradCAM", "--layer", "act", "--target", "1", "--device", "cpu"}
+    ]
+    code, out, err = run("layers", *options[: options.index("-o")], "--json")
+    assert code == 0, err
+    rows = json.loads(out)
+    assert [row["layer"] for row in rows if row["recommended"]] == ["act"]
+    assert rows[-1]["stride (mm)"] is not None
+
+
+@pytest.mark.parametrize(
+    ("replace", "says"),
+    [
+        ({"--method": "GradCamm"}, "GradCAM"),
+        ({"--layer": "atc"}, "act"),
+        ({"--target": "7"}, "0 to 1"),
+        ({"--target": "left lung"}, "contrast:3/1,2"),
+        ({"--model": "tests.truth:lookr"}, "looker"),
+        ({"--model": "no.such.module:build"}, "no.such.module"),
+        ({"--weights": "missing.pt"}, "missing.pt"),
+        ({"--recipe": "missing.yaml"}, "missing.yaml"),
+        ({"--factory-arg": "levels=2"}, "down.1.weight"),
+        ({"--device": "cuda:99"}, "cuda:99"),
+        ({"scan": "missing.nii.gz"}, "missing.nii.gz"),
+    ],
+    ids=str,
+)
+def test_one_sentence_and_exit_code_two_for_what_the_user_got_wrong(run, scan, replace, says):
+    _, words = scan
+    for option, value in replace.items():
+        words[1 if option == "scan" else words.index(option) + 1] = value
+    code, _, err = run(*words)
+    assert code == 2
+    assert says in err
+    assert "Traceback" not in err
+
+
+def test_a_label_map_without_a_label_lists_what_it_holds(run, scan):
+    folder, words = scan
+    code, _, err = run(*words, "--mask", folder / "labels.nii.gz")
+    assert code == 2
+    assert "1, 2" in err
+    assert not (folder / "out").exists()
+
+
+def test_help_waits_for_nothing_heavy():
+    code = "import medxai.cli.app, sys; print(sorted({'torch', 'monai', 'numpy', 'rich.table'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("3", ClassScore(3)),
+        ("class:3", ClassScore(3)),
+        ("group:1,4", GroupScore((1, 4))),
+        ("contrast:3/1,2", ContrastScore(3, (1, 2))),
+        ("margin:2", MarginScore(2)),
+        ("signed:-", SignedScore(-1)),
+    ],
+)
+def test_target_grammar(text, target):
+    assert parse_target(text) == target
+
+
+def test_region_target():
+    found = parse_target("region:2")
+    assert isinstance(found, RegionScore)
+    assert found.index == 2
+
+
+@pytest.mark.parametrize("text", ["", "x", "class:", "group:", "contrast:1", "signed:2", "what:3", "1.5"])
+def test_what_is_no_target(text):
+    with pytest.raises(TargetError, match="cannot be read"):
+        parse_target(text)
