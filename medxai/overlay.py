@@ -10,7 +10,7 @@ import torch
 from medxai.core.geometry import Geometry
 from medxai.core.saliency import Provenance, Saliency, Status
 from medxai.core.volume import Case, Mask
-from medxai.errors import InputError
+from medxai.errors import InputError, WriteError
 from medxai.evaluation import Evaluation
 from medxai.io.read import read_volume
 from medxai.io.write import write_file, write_json, write_nifti
@@ -26,21 +26,24 @@ SALIENCY, SEEN, PICTURE, PROVENANCE, SCORES = (
 
 
 def save_overlay(
-    saliency: Saliency, case: Case, out: Path, mask: Mask | None = None, evaluation: Evaluation | None = None
+    saliency: Saliency,
+    case: Case,
+    out: str | Path,
+    mask: Mask | None = None,
+    evaluation: Evaluation | None = None,
 ) -> tuple[Path, ...]:
     """Write the saliency on the case's own grid, a picture of it and how it came to be, into the folder `out`.
 
     `saliency.nii.gz` holds raw float32 values, 0 where the model never looked; where that happens `seen.nii.gz` says so
     voxel by voxel. Every file is whole or absent. No file holds a patient's name, a path or a date. Raises WriteError.
     """
+    out = _emptied(Path(out))
     grid = case.image.geometry
     values = saliency.on(grid)
     outside = values.isnan()
     limits = _limits(values)
     write_nifti(out / SALIENCY, values.nan_to_num(nan=0.0), grid, intent_name=saliency.provenance.method, limits=limits)
     written = [out / SALIENCY]
-    (out / SEEN).unlink(missing_ok=True)
-    (out / SCORES).unlink(missing_ok=True)
     if bool(outside.any()):
         write_nifti(out / SEEN, (~outside).float(), grid, intent_name="seen by model", limits=(0.0, 1.0))
         written.append(out / SEEN)
@@ -53,12 +56,13 @@ def save_overlay(
     return tuple(written)
 
 
-def load_overlay(path: Path) -> Saliency:
+def load_overlay(path: str | Path) -> Saliency:
     """The saliency of a NIfTI file on the file's grid.
 
     Where the `provenance.json` that was written with this very file (by its digest) lies beside it, status, field and
     provenance are what they were; a map from elsewhere counts as ok and seen everywhere, and a notice says so.
     """
+    path = Path(path)
     volume = read_volume(path)
     if volume.data.shape[0] != 1:
         raise InputError("A saliency map has one value per voxel.", found=f"{volume.data.shape[0]} channels in {path}")
@@ -102,6 +106,21 @@ def _grid(geometry: Geometry) -> dict[str, Any]:
 
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _emptied(out: Path) -> Path:
+    """The folder, without what an earlier case may have left under our names."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name in (SALIENCY, SEEN, PICTURE, PROVENANCE, SCORES):
+            (out / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise WriteError(
+            f"{out}: results cannot be written there.",
+            found=error.strerror or type(error).__name__,
+            remedy="Name a folder that exists or can be made, and that you may write to.",
+        ) from error
+    return out
 
 
 def _limits(values: torch.Tensor) -> tuple[float, float]:
