@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydicom import Dataset, dcmread
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.uid import UID
 
 from medxai.errors import InputError
 
@@ -69,9 +70,22 @@ def _image(path: Path) -> Header | None:
             )
         return None
     if "Rows" not in header.dataset:
+        _refuse_headless(header)
         return None
     _refuse_kind(header)
     return header
+
+
+def _refuse_headless(header: Header) -> None:
+    kind = header.dataset.file_meta.get("MediaStorageSOPClassUID") or header.dataset.get("SOPClassUID")
+    name = "" if kind is None else UID(kind).name
+    if not name or "Image Storage" in name:
+        raise InputError(
+            f"{header.path}: the header ends before it describes its image.",
+            expected="rows and columns" if name else "the class of the object",
+            found=f"a {name} without rows" if name else "none",
+            remedy="Restore the file, or remove it from the folder if it is no part of the series.",
+        )
 
 
 def _parsed(path: Path) -> Header | None:
