@@ -1,0 +1,228 @@
+"""Run a network again from a layer on: what had finished before the layer is remembered, never computed again.
+
+Works on any module, not only on a chain. A clean pass notes the answers of the outermost module calls that ended
+before the layer answered; a replay gives those answers in their order, puts the layer's new output in, and lets
+ordinary code run the rest, skip connections included. Answers that nothing reads are forgotten.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from medxai.errors import LayerError, ModelError
+from medxai.model.calls import Recording, record, versions
+from medxai.model.capture import submodule
+
+_IMAGE = -1
+_FAULTS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Answer:
+    """What one call answers in a replay; `copied` where later code writes into it."""
+
+    module: nn.Module
+    value: Any
+    copied: bool
+
+    def at(self, n: int, folded: bool) -> Any:
+        """The answer for n samples; a first axis longer than one holds the batch as its outer factor if `folded`."""
+        return tree_map_only(Tensor, lambda t: self._leaf(t, n, folded), self.value)
+
+    def _leaf(self, leaf: Tensor, n: int, folded: bool) -> Tensor:
+        if n > 1 and leaf.ndim:
+            if leaf.shape[0] == 1:
+                leaf = leaf.expand(n, *leaf.shape[1:])
+            elif folded:
+                leaf = leaf.expand(n, *leaf.shape).flatten(0, 1)
+        return leaf.clone() if self.copied else leaf
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Resumable:
+    """A network held at one layer for one image.
+
+    `activation` and `output` are those of the clean pass. `full` says why the whole network is run each time with
+    the layer's output replaced; it is empty where the part before the layer is skipped.
+    """
+
+    model: nn.Module
+    layer: nn.Module
+    activation: Tensor
+    output: Any
+    image: Answer
+    answers: tuple[Answer, ...]
+    writes: bool = False
+    folded: bool = True
+    full: str = ""
+
+    def __call__(self, activation: Tensor) -> Any:
+        """The model's output if the layer had emitted `activation`, for any number of samples; differentiable."""
+        n, rest = divmod(activation.shape[0], self.activation.shape[0])
+        if rest or activation.shape[1:] != self.activation.shape[1:]:
+            raise LayerError(
+                "This is no output of the layer.",
+                expected=f"(n, *{tuple(self.activation.shape[1:])})",
+                found=f"{tuple(activation.shape)}",
+            )
+        image = self.image.at(n, folded=False)
+        given = activation.clone() if self.writes else activation
+        if self.full:
+            with _emitting(self.layer, given):
+                return self.model(image)
+        plan: dict[nn.Module, deque[Callable[[], Any]]] = {self.layer: deque([lambda: given])}
+        for answer in self.answers:
+            plan.setdefault(answer.module, deque()).append(partial(answer.at, n, self.folded))
+        with _answering(plan):
+            output = self.model(image)
+        if any(plan.values()):
+            raise ModelError("The network took another path than in its first pass, so it cannot be resumed.")
+        return output
+
+
+def resumable(model: nn.Module, layer: str, image: Tensor) -> Resumable:
+    """Hold `model` (in eval mode) at `layer` for one image of shape (1, channels, *space).
+
+    Every result is checked once against the clean pass; where the network cannot be resumed truly, it is run whole
+    and `full` says why. Raises LayerError for a layer that runs more than once or emits no tensor, ModelError for a
+    network that answers the same image differently.
+    """
+    if image.shape[0] != 1:
+        raise ModelError("A network is held for one image.", expected="a batch of 1", found=f"{image.shape[0]}")
+    target = submodule(model, layer)
+    with torch.inference_mode(mode=False), torch.no_grad():
+        image = image.detach().clone()
+        clean = record(model, layer, target, image.clone(), frozenset())
+        whole = Resumable(model, target, clean.activation, clean.output, Answer(target, image, True), (), writes=True)
+        try:
+            thin = _thin(whole, clean, layer)
+            for candidate in (thin, replace(thin, folded=False)):
+                if _true(candidate, 2):
+                    return candidate
+            reason = "a replay does not give what a full pass gives"
+        except _FAULTS as fault:
+            reason = f"{type(fault).__name__}: {str(fault).strip().splitlines()[0] if str(fault).strip() else ''}"
+        whole = replace(whole, full=reason)
+        if not _true(whole, 1):
+            raise ModelError(
+                "The network answers the same image differently each time.",
+                expected="a deterministic forward pass",
+                remedy="Put it in eval mode and switch off what draws random numbers.",
+            )
+        return whole
+
+
+def _thin(whole: Resumable, clean: Recording, layer: str) -> Resumable:
+    """Only what a replay reads is kept, and what it writes is copied first."""
+    read, written, writes = _probe(whole, clean)
+    keep = {
+        call.number for call in clean.finished if call.number in read and (call.number in written or call.overwritten)
+    }
+    if keep:
+        clean = record(whole.model, layer, whole.layer, whole.image.value.clone(), keep)
+    answers = tuple(
+        Answer(call.module, call.answer if call.number in read else _forget(call.answer), call.number in keep)
+        for call in clean.finished
+    )
+    image = whole.image.value if _IMAGE in read else _forget(whole.image.value)
+    return replace(whole, answers=answers, image=Answer(whole.layer, image, _IMAGE in written), writes=writes)
+
+
+def _probe(whole: Resumable, clean: Recording) -> tuple[set[int], set[int], bool]:
+    """Which answers a replay reads, which it writes, and whether it writes the layer's output."""
+    image, activation = whole.image.value.clone(), clean.activation.clone()
+    owners = {id(leaf): call.number for call in clean.finished for leaf in _leaves(call.answer)} | {id(image): _IMAGE}
+    before = {call.number: versions(call.answer) for call in clean.finished} | {_IMAGE: versions(image)}
+    start = activation._version
+    answers = tuple(Answer(call.module, call.answer, False) for call in clean.finished)
+    with _Reads(owners) as reads:
+        output = replace(whole, answers=answers, image=Answer(whole.layer, image, False), writes=False)(activation)
+    after = {call.number: versions(call.answer) for call in clean.finished} | {_IMAGE: versions(image)}
+    handed_on = {owners[id(leaf)] for leaf in _leaves(output) if id(leaf) in owners}
+    written = {number for number in after if after[number] != before[number]}
+    return reads.read | handed_on, written, activation._version != start
+
+
+class _Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes the owners of the tensors that operations read while it is active."""
+
+    def __init__(self, owners: Mapping[int, int]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.owners = owners
+        self.read: set[int] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        self.read |= {self.owners[id(leaf)] for leaf in _leaves([args, kwargs]) if id(leaf) in self.owners}
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _answering(plan: Mapping[nn.Module, deque[Callable[[], Any]]]) -> Iterator[None]:
+    """The first calls of each module are answered from its queue, later ones by itself."""
+    with ExitStack() as stack:
+        for module, queue in plan.items():
+            stack.callback(_restore, module, module.__dict__.get("forward"))
+            module.__dict__["forward"] = _queued(queue, module.forward)
+        yield
+
+
+def _queued(queue: deque[Callable[[], Any]], forward: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *args, **kwargs: queue.popleft()() if queue else forward(*args, **kwargs)
+
+
+def _restore(module: nn.Module, forward: Any) -> None:
+    module.__dict__.pop("forward", None)
+    if forward is not None:
+        module.__dict__["forward"] = forward
+
+
+@contextmanager
+def _emitting(layer: nn.Module, activation: Tensor) -> Iterator[None]:
+    handle = layer.register_forward_hook(lambda *_: activation)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _true(run: Resumable, n: int) -> bool:
+    repeated = run.activation.expand(n, *run.activation.shape).flatten(0, 1)
+    found, wanted = _leaves(run(repeated)), _leaves(run.output)
+    return len(found) == len(wanted) and all(_close(f, w, n) for f, w in zip(found, wanted, strict=True))
+
+
+def _close(found: Tensor, wanted: Tensor, n: int) -> bool:
+    """Equal but for rounding, which on a GPU depends on the batch size down to three digits."""
+    if found.numel() == n * wanted.numel() and wanted.ndim:
+        wanted = wanted.expand(n, *wanted.shape).reshape(found.shape)
+    if found.shape != wanted.shape or found.dtype != wanted.dtype:
+        return False
+    if not wanted.is_floating_point():
+        return torch.equal(found, wanted)
+    scale = float(wanted.nan_to_num(0, 0, 0).abs().max()) if wanted.numel() else 0.0
+    tolerance = 1e-4 if wanted.device.type == "cpu" else 2e-3
+    return torch.allclose(found, wanted, rtol=0, atol=tolerance * scale, equal_nan=True)
+
+
+def _forget(value: Any) -> Any:
+    """Tensors of the same shapes that take no memory and poison what reads them."""
+    return tree_map_only(Tensor, _ghost, value)
+
+
+def _ghost(leaf: Tensor) -> Tensor:
+    filling = float("nan") if leaf.is_floating_point() or leaf.is_complex() else 0
+    return torch.full((), filling, dtype=leaf.dtype, device=leaf.device).expand(leaf.shape)
+
+
+def _leaves(value: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
