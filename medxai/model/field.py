@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 Factor = tuple[int, "Axis | None"]
 Dim = tuple[Factor, ...]
@@ -49,12 +48,12 @@ class Field:
     lost: str = ""
 
     @classmethod
-    def image(cls, shape: Sequence[int]) -> Self:
+    def image(cls, shape: Sequence[int]) -> "Field":
         space = tuple(((n, Axis(i, 1.0, 0.0, 0.0)),) for i, n in enumerate(shape[2:]))
         return cls((blank(shape[0]), blank(shape[1]), *space))
 
     @classmethod
-    def unknown(cls, shape: Sequence[int], lost: str) -> Self:
+    def unknown(cls, shape: Sequence[int], lost: str) -> "Field":
         return cls(tuple(blank(n) for n in shape), lost)
 
     def axis(self, dim: int) -> Axis | None:
