@@ -3,7 +3,7 @@
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any, overload
 
@@ -14,7 +14,7 @@ from medxai.core.protocols import Attribution, Attributor
 from medxai.core.saliency import Provenance, Saliency
 from medxai.core.target import Target
 from medxai.core.volume import Case
-from medxai.errors import MedxaiError, NonFiniteError
+from medxai.errors import CatalogError, NonFiniteError
 from medxai.io.recipe import Prepared, Recipe
 from medxai.model.device import pick_device
 from medxai.model.footprint import footprint
@@ -70,70 +70,52 @@ def explain(
     traced = trace(bare(model), tuple(images.shape))
     with seeded(seed, place):
         found = method.attribute(model, images, targets)
-    facts = _Facts(model, case, method, recipe, seed, str(place), time.perf_counter() - started)
-    results = tuple(
-        _place(one, traced, prepared, facts.provenance(one, goal, (*prepared.notices, *_remarks(traced, one))))
-        for one, goal in zip(found, targets, strict=True)
+    shared = Provenance(
+        method=type(method).__name__,
+        parameters=_parameters(method),
+        recipe=recipe.description,
+        weights_sha256=weights_sha256(bare(model)),
+        input_sha256=case.image.digest,
+        seed=seed,
+        device=str(place),
+        seconds=round(time.perf_counter() - started, 3),
+        versions=_versions(),
+        notices=(*case.image.notices, *prepared.notices, *traced.notices),
     )
+    results = tuple(_place(one, goal, prepared, traced, shared) for one, goal in zip(found, targets, strict=True))
     return results if isinstance(target, Sequence) else results[0]
 
 
-def _remarks(traced: Trace, found: Attribution) -> tuple[str, ...]:
-    about_layer = resolve_layer(traced, found.layer)[1] if found.layer else ()
-    return tuple(dict.fromkeys((*traced.notices, *about_layer, *found.notices)))
-
-
-def _place(found: Attribution, traced: Trace, prepared: Prepared, provenance: Provenance) -> Saliency:
+def _place(found: Attribution, target: Target, prepared: Prepared, traced: Trace, shared: Provenance) -> Saliency:
     if not bool(found.scores.isfinite().all()):
         raise NonFiniteError(
             "The model answered a score that is not finite, so there is nothing to explain.",
             found=f"{found.scores.tolist()}",
             remedy="Check the intensity range that the recipe produces, and the weights.",
         )
-    grid = prepared.geometry
+    grid, remarks = prepared.geometry, found.notices
     if found.layer:
         cells = footprint(traced, found.layer)
         grid = grid.coarse(cells.start, cells.jump, found.maps.shape[1:])
-    data = found.maps[0].detach().to("cpu", torch.float32)
-    return Saliency(data, grid, prepared.geometry, provenance, found.status[0])
+        remarks = (*remarks, *resolve_layer(traced, found.layer)[1])
+    provenance = replace(
+        shared,
+        target=repr(target),
+        layer=found.layer,
+        score=float(found.scores[0]),
+        notices=tuple(dict.fromkeys((*shared.notices, *remarks))),
+    )
+    data, status = found.maps[0].detach().to("cpu", torch.float32), found.status[0]
+    return Saliency(data if status.ok else data.nan_to_num(0, 0, 0), grid, prepared.geometry, provenance, status)
 
 
-@dataclass(frozen=True)
-class _Facts:
-    """What all targets of one call share in their provenance."""
-
-    model: nn.Module
-    case: Case
-    method: Attributor
-    recipe: Recipe
-    seed: int
-    device: str
-    seconds: float
-
-    def provenance(self, found: Attribution, target: Target, notices: tuple[str, ...]) -> Provenance:
-        return Provenance(
-            method=type(self.method).__name__,
-            parameters=_parameters(self.method),
-            target=repr(target),
-            layer=found.layer,
-            score=float(found.scores[0]),
-            recipe=self.recipe.description,
-            weights_sha256=weights_sha256(bare(self.model)),
-            input_sha256=self.case.image.digest,
-            seed=self.seed,
-            device=self.device,
-            seconds=round(self.seconds, 3),
-            versions=_versions(),
-            notices=(*self.case.image.notices, *notices),
-        )
-
-
-def _parameters(method: Attributor) -> Mapping[str, Any]:
-    if not is_dataclass(method):
-        raise MedxaiError(
+def _parameters(method: Any) -> Mapping[str, Any]:
+    try:
+        return asdict(method)
+    except TypeError as error:
+        raise CatalogError(
             f"{type(method).__name__} cannot state its parameters.", expected="a frozen dataclass, as every method is"
-        )
-    return asdict(method)
+        ) from error
 
 
 def _versions() -> Mapping[str, str]:

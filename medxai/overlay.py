@@ -69,10 +69,11 @@ def load_overlay(path: str | Path) -> Saliency:
     data = volume.data[0].to(torch.float32)
     record = _recorded(path)
     if record is None:
-        unknown = Provenance("unknown", {}, "", "", float("nan"), (), "", "", 0, "", 0.0, {}, _FOREIGN)
+        unknown = Provenance("unknown", {}, (), "", "", 0, "", 0.0, {}, notices=_FOREIGN)
         return Saliency(data, volume.geometry, volume.geometry, unknown)
     field = Geometry(record["seen"]["affine"], tuple(record["seen"]["shape"]), record["seen"]["units"])
-    known = Provenance(**{**record["provenance"], "recipe": tuple(record["provenance"]["recipe"])})
+    facts = record["provenance"]
+    known = Provenance(**{**facts, "recipe": tuple(facts["recipe"]), "notices": tuple(facts["notices"])})
     return Saliency(data, volume.geometry, field, known, Status(record["status"]["reason"]))
 
 

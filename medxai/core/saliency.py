@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from math import nan
 from typing import Any
 
 import torch
@@ -32,9 +33,6 @@ class Provenance:
 
     method: str
     parameters: Mapping[str, Any]
-    target: str
-    layer: str
-    score: float
     recipe: tuple[Mapping[str, Any], ...]
     weights_sha256: str
     input_sha256: str
@@ -42,6 +40,9 @@ class Provenance:
     device: str
     seconds: float
     versions: Mapping[str, str]
+    target: str = ""
+    layer: str = ""
+    score: float = nan
     notices: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
