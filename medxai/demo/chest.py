@@ -153,7 +153,8 @@ def _paint(hu: Field, value: Any, depth: Any, softness: float = 1.2) -> Field:
 def _depth(p: Points32, centre: Triple, radii: Triple) -> Field:
     """About the distance in mm below the surface of an ellipsoid; negative outside."""
     own = [(p[a] - np.float32(centre[a])) / np.float32(radii[a]) for a in range(3)]
-    return (1 - np.sqrt(own[0] ** 2 + own[1] ** 2 + own[2] ** 2)) * np.float32(sum(radii) / 3)
+    within = 1 - np.sqrt(own[0] ** 2 + own[1] ** 2 + own[2] ** 2)
+    return np.asarray(within * np.float32(sum(radii) / 3), np.float32)
 
 
 def _segment(p: Points32, start: Points32, stop: Points32) -> Field:

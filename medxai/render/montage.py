@@ -1,0 +1,138 @@
+"""The picture of a saliency: planes through its peak with and without the map, and slices over its whole extent."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from medxai.core.geometry import Geometry
+from medxai.core.saliency import Saliency
+from medxai.core.volume import Mask, Volume
+from medxai.render.overlay import Scene, mask_on
+from medxai.render.palette import FAINT, INK, Values, scale_of, window_of
+from medxai.render.panel import Panel, draw_bar, draw_legend, draw_panel
+from medxai.render.sheet import Box, Sheet
+from medxai.render.slices import placed, planes_through, sparsest_axis, strip
+
+_SHOWN = 0.2
+_WIDTH, _ROW, _STRIP, _FILM = 1160, 400, 230, 760
+_MARGIN, _GAP, _HEAD, _FOOT, _BAR, _MINIMUM = 22, 8, 64, 44, 112, 760
+
+
+@dataclass(frozen=True)
+class _Row:
+    panels: tuple[Panel, ...]
+    height: int
+
+
+def montage(image: Volume, saliency: Saliency, mask: Mask | None = None, *, title: str = "") -> bytes:
+    """A PNG of the map on the image's own grid, as radiologists hang it; the same values give the same bytes.
+
+    A plane through the map's peak is shown bare and with the map; a volume in all three voxel planes, and in up to
+    seven slices across the sparsest axis, from where map (above a fifth of its peak) or mask begins to where both end.
+    Aspect is true; letters name the patient directions where the grid knows them. The colour bar carries raw values.
+    Stripes mark what the model never saw. A degenerate map is named, never drawn. The file holds pixels and no text.
+    """
+    scene, trouble = _scene(image, saliency, mask)
+    placed_rows = _lay_out(_rows(scene, _peak(scene)))
+    boxes = [box for row in placed_rows for _, box in row]
+    right = max(box.left + box.width for box in boxes)
+    bottom = max(box.top + box.height for box in boxes)
+    sheet = Sheet(max(_MINIMUM, right + (_BAR if scene.scale else _MARGIN)), bottom + _FOOT)
+    for row in placed_rows:
+        for panel, box in row:
+            draw_panel(sheet, scene, panel, box)
+    sheet.text((_MARGIN, 14), title or _headline(saliency), 12, INK)
+    if trouble:
+        sheet.notice((_MARGIN + 6, 45), trouble)
+    else:
+        sheet.text((_MARGIN, 37), _caption(image, saliency), 8.5, FAINT)
+    draw_legend(sheet, scene, _MARGIN, bottom + 16)
+    if scene.scale is not None:
+        first = boxes[0]
+        draw_bar(sheet, scene.scale, Box(right + 24, first.top + 20, 16, max(120, first.height - 40)))
+    return sheet.png()
+
+
+def _scene(image: Volume, saliency: Saliency, mask: Mask | None) -> tuple[Scene, str]:
+    grid = image.geometry
+    values = saliency.on(grid).numpy().reshape(grid.shape3)
+    scale = scale_of(values) if saliency.status.ok else None
+    trouble = "" if scale else f"{saliency.status}, no map to show"
+    if scale is None and saliency.status.ok:
+        unseen = bool(np.isnan(values).all())
+        trouble = "the model saw none of this image" if unseen else "the map is zero everywhere: nothing to show"
+    voxels = image.data[0].numpy().reshape(grid.shape3)
+    region = None if mask is None else mask_on(mask, grid)
+    return Scene(grid, voxels, window_of(voxels), values, region, scale), trouble
+
+
+def _peak(scene: Scene) -> tuple[int, ...]:
+    """The voxel of the strongest value; without a map the mask's middle, else the image's."""
+    if scene.scale is not None:
+        return _voxel(int(np.nanargmax(np.abs(scene.values))), scene.grid)
+    if scene.mask is not None and scene.mask.any():
+        return tuple(round(float(v)) for v in np.argwhere(scene.mask).mean(0))
+    return tuple(n // 2 for n in scene.grid.shape3)
+
+
+def _voxel(flat: int, grid: Geometry) -> tuple[int, ...]:
+    return tuple(int(n) for n in np.unravel_index(flat, grid.shape3))
+
+
+def _rows(scene: Scene, peak: tuple[int, ...]) -> list[_Row]:
+    planes = planes_through(scene.grid, peak)
+    mark = peak if scene.scale is not None else None
+    bare = tuple(Panel(plane, mapped=False, peak=mark) for plane in planes)
+    mapped = tuple(Panel(plane, mapped=True, peak=mark) for plane in planes) if mark else ()
+    if len(planes) == 1:
+        return [_Row((*bare, *mapped), _FILM)]
+    axis = sparsest_axis(scene.grid)
+    spans = _spans(scene, axis)
+    through = tuple(Panel(v, mapped=True) for v in strip(scene.grid, spans, axis)) if spans else ()
+    return [row for row in (_Row(bare, _ROW), _Row(mapped, _ROW), _Row(through, _STRIP)) if row.panels]
+
+
+def _lay_out(rows: list[_Row]) -> list[list[tuple[Panel, Box]]]:
+    """Each row at one scale for all its panels, as large as its height and the page's width allow."""
+    top, placed_rows = _HEAD, []
+    for row in rows:
+        sizes = [panel.view.size for panel in row.panels]
+        room = _WIDTH - _GAP * (len(sizes) - 1)
+        scale = min(room / sum(w for w, _ in sizes), row.height / max(h for _, h in sizes))
+        left, boxes = _MARGIN, []
+        for panel, (width, height) in zip(row.panels, sizes, strict=True):
+            box = Box(left, top, max(8, round(width * scale)), max(8, round(height * scale)))
+            boxes.append((panel, box))
+            left += box.width + _GAP
+        placed_rows.append(boxes)
+        top = max(box.top + box.height for _, box in boxes) + _GAP
+    return placed_rows
+
+
+def _spans(scene: Scene, axis: int) -> list[tuple[int, int]]:
+    regions: list[Values] = [] if scene.mask is None else [scene.mask]
+    if scene.scale is not None:
+        regions.append(np.abs(np.nan_to_num(scene.values)) >= _SHOWN * scene.scale.limit)
+    others = tuple(a for a in range(3) if a != axis)
+    held = [np.flatnonzero(region.any(axis=others)) for region in regions]
+    return [(int(found[0]), int(found[-1])) for found in held if found.size]
+
+
+def _headline(saliency: Saliency) -> str:
+    known = saliency.provenance
+    layer = f" at {known.layer}" if known.layer else ""
+    return f"{known.method}{layer}   {known.target}   score {known.score:.4g}"
+
+
+def _caption(image: Volume, saliency: Saliency) -> str:
+    parts = []
+    if image.data.shape[0] > 1:
+        parts.append(f"image: channel 1 of {image.data.shape[0]}")
+    cells = " x ".join(map(str, saliency.data.shape))
+    steps = " x ".join(f"{v:.3g}" for v in saliency.geometry.spacing)
+    unit = "mm" if saliency.geometry.units == "mm" else "pixels"
+    if saliency.status.ok:
+        parts.append(f"map: {cells} cells of {steps} {unit}, read linearly")
+    if not placed(image.geometry):
+        parts.append("the file does not say how the patient lies")
+    return "    ".join(parts)
