@@ -70,7 +70,7 @@ def save_mha(person: Patient, folder: Path) -> Path:
 
 
 def recipe(seed: int, person: Patient, path: Path) -> Path:
-    """A random chain of transforms that are affine in space; the landmarks stay inside it."""
+    """A random chain of transforms that are affine in space, with resampling for odd seeds; no landmark is cut off."""
     rng = np.random.default_rng(seed + 1)
     spacing = np.array(person.grid.spacing)
     codes = ["".join(rng.permutation([rng.choice(list(pair)) for pair in ("LR", "PA", "IS")])) for _ in range(2)]
@@ -98,9 +98,10 @@ def _reordered(spacing: Array, person: Patient, codes: str) -> Array:
 
 
 def centres(values: Array, affine: Array, landmarks: Array) -> Array:
-    """Centre of mass, in mm, of the values around each landmark."""
+    """Centre of mass, in mm, of the values around each landmark; far away where there are none."""
     index, parts = _parts(values, affine, landmarks)
-    middles = np.array([(mine[:, None] * index).sum(0) / mine.sum() for mine in parts])
+    nowhere = np.full(3, 1e9)
+    middles = np.array([(mine[:, None] * index).sum(0) / mine.sum() if mine.any() else nowhere for mine in parts])
     return middles @ affine[:3, :3].T + affine[:3, 3]
 
 

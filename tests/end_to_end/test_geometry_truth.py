@@ -13,6 +13,7 @@ from medxai.core.geometry import Geometry
 from tests.truth import centres, command, masses, patient, recipe, save, save_mha
 
 LANDMARK_MM = 0.05
+SECOND_INTERPOLATION = 0.02  # of the longest voxel edge; every other recipe resamples before the model sees the scan
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -48,8 +49,9 @@ def test_every_landmark_comes_home(seed, tmp_path):
     person, path = explained(seed, tmp_path)
     values, affine = by_nibabel(path)
     assert Geometry(affine, values.shape).distance(person.grid) <= 1e-3
-    assert error_mm(person, path, by_nibabel) <= LANDMARK_MM
-    assert error_mm(person, path, by_simpleitk) <= LANDMARK_MM
+    allowed = SECOND_INTERPOLATION * max(person.grid.spacing) if seed % 2 else LANDMARK_MM
+    assert error_mm(person, path, by_nibabel) <= allowed
+    assert error_mm(person, path, by_simpleitk) <= allowed
 
 
 @pytest.mark.parametrize("seed", range(12, 16))
