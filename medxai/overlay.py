@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from medxai.core.geometry import Geometry
@@ -71,7 +72,8 @@ def load_overlay(path: str | Path) -> Saliency:
     if record is None:
         unknown = Provenance("unknown", {}, (), "", "", 0, "", 0.0, {}, notices=_FOREIGN)
         return Saliency(data, volume.geometry, volume.geometry, unknown)
-    field = Geometry(record["seen"]["affine"], tuple(record["seen"]["shape"]), record["seen"]["units"])
+    box = record["seen"]
+    field = Geometry(np.array(box["affine"], np.float64), tuple(box["shape"]), box["units"])
     facts = record["provenance"]
     known = Provenance(**{**facts, "recipe": tuple(facts["recipe"]), "notices": tuple(facts["notices"])})
     return Saliency(data, volume.geometry, field, known, Status(record["status"]["reason"]))

@@ -98,7 +98,7 @@ def swapped_axes(monkeypatch):
 
 def reversed_slices(monkeypatch):
     along = medxai.core.resample._along
-    monkeypatch.setattr(medxai.core.resample, "_along", lambda *a: along(*a)[..., ::-1].copy())
+    monkeypatch.setattr(medxai.core.resample, "_along", lambda *a, **k: along(*a, **k)[..., ::-1].copy())
 
 
 def dropped_lps_flip(monkeypatch):
