@@ -140,10 +140,13 @@ def _frame(geometry: Geometry) -> Affine:
     """The affine under which MONAI moves the image.
 
     MONAI cuts the affine of a 2D image to its upper left 2x2, which need not be invertible in the patient: 2D images
-    move in their own plane, scaled by their spacing.
+    move in the coordinates of their own plane (the R of a QR decomposition: same lengths, same angles).
     """
     if geometry.ndim == 2:
-        return np.diag([*geometry.spacing, 1.0, 1.0])
+        plane = np.linalg.qr(geometry.affine[:3, :2]).R
+        frame = np.eye(4)
+        frame[:2, :2] = plane * np.sign(np.diag(plane))[:, None]
+        return frame
     return geometry.affine
 
 

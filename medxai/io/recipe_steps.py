@@ -59,7 +59,9 @@ def step_from_yaml(entry: object) -> Step:
         )
     check_name(name)
     given = {str(key): value for key, value in parameters.items()}
-    return _checked(name, _built(name, given), given)
+    transform = _built(name, given)
+    check_settings(name, transform, _mode(transform, keyed=False))
+    return _step(name, transform, given)
 
 
 def steps_from_transforms(transforms: Sequence[Any], trusted: Sequence[str]) -> tuple[Step, ...]:
@@ -112,29 +114,30 @@ def _taken(transform: Any, trusted: Sequence[str]) -> Step | None:
     own = copy.deepcopy(transform)
     if keyed:
         own.allow_missing_keys = True
-    if not {name, kind.__name__} & set(trusted):
-        if not ours:
-            raise RecipeError(
-                f"{kind.__name__} is not a transform of MONAI, so nobody knows how it moves voxels.",
-                remedy=f"If it keeps the affine true, say so: Recipe.from_compose(..., trusted=({kind.__name__!r},)).",
-            )
-        check_name(name)
-        return _checked(name, own, _attributes(own), keyed=keyed)
-    return Step(name, own, _attributes(own), keyed, f"{name}: its affine is taken on the user's word")
+    if {name, kind.__name__} & set(trusted):
+        return _step(name, own, _attributes(own), keyed, f"{name}: its affine is taken on the user's word")
+    if not ours:
+        raise RecipeError(
+            f"{kind.__name__} is not a transform of MONAI, so nobody knows how it moves voxels.",
+            remedy=f"If it keeps the affine true, say so: Recipe.from_compose(..., trusted=({kind.__name__!r},)).",
+        )
+    check_name(name)
+    check_settings(name, _array(own) if keyed else own, _mode(own, keyed))
+    return _step(name, own, _attributes(own), keyed)
 
 
-def _checked(name: str, transform: Any, parameters: Mapping[str, Any], keyed: bool = False) -> Step:
-    array = _array(transform) if keyed else transform
+def _mode(transform: Any, keyed: bool) -> object:
     mode = getattr(transform, "mode", None)
-    if keyed and isinstance(mode, tuple):
-        mode = mode[transform.keys.index(IMAGE)]
-    check_settings(name, array, mode)
-    lazy = bool(getattr(transform, "lazy", False))
-    if lazy:
+    return mode[transform.keys.index(IMAGE)] if keyed and isinstance(mode, tuple) else mode
+
+
+def _step(name: str, transform: Any, parameters: Mapping[str, Any], keyed: bool = False, notice: str = "") -> Step:
+    if getattr(transform, "lazy", False):
         transform.lazy = False
+        notice = f"{notice}; lazy resampling switched off".removeprefix("; ")
     if name == "Affine" and not keyed:
         transform.image_only = True
-    return Step(name, transform, parameters, keyed, "lazy resampling switched off" if lazy else "")
+    return Step(name, transform, parameters, keyed, notice)
 
 
 def _array(transform: Any) -> Any:

@@ -20,10 +20,11 @@ def set_one(keyword: str, value: object) -> Change:
     return lambda slices: setattr(slices[1], keyword, value)
 
 
-def drop(keyword: str, which: slice = slice(1, 2)) -> Change:
+def drop(*keywords: str, which: slice = slice(1, 2)) -> Change:
     def change(slices: list[FileDataset]) -> None:
         for dataset in slices[which]:
-            delattr(dataset, keyword)
+            for keyword in keywords:
+                delattr(dataset, keyword)
 
     return change
 
@@ -32,10 +33,10 @@ EVERY = slice(None)
 CASES: dict[str, tuple[Change, str]] = {
     "two series": (set_one("SeriesInstanceUID", generate_uid()), "holds 2 series"),
     "position missing": (drop("ImagePositionPatient"), "ImagePositionPatient is missing"),
-    "no position at all": (drop("ImagePositionPatient", EVERY), "ImagePositionPatient is missing"),
+    "no position at all": (drop("ImagePositionPatient", which=EVERY), "ImagePositionPatient is missing"),
     "orientation missing": (drop("ImageOrientationPatient"), "ImageOrientationPatient is missing"),
-    "no orientation at all": (drop("ImageOrientationPatient", EVERY), "ImageOrientationPatient is missing"),
-    "spacing missing": (drop("PixelSpacing", EVERY), "PixelSpacing is missing"),
+    "no orientation at all": (drop("ImageOrientationPatient", which=EVERY), "ImageOrientationPatient is missing"),
+    "spacing missing": (drop("PixelSpacing", which=EVERY), "PixelSpacing is missing"),
     "spacing zero": (lambda slices: [setattr(s, "PixelSpacing", [0, 1]) for s in slices], "PixelSpacing is not pos"),
     "spacing differs": (set_one("PixelSpacing", [0.9, 0.8]), "PixelSpacing differs"),
     "orientation differs": (set_one("ImageOrientationPatient", [1, 0, 0, 0, 0, -1]), "ImageOrientationPatient differs"),
@@ -48,10 +49,7 @@ CASES: dict[str, tuple[Change, str]] = {
         lambda slices: setattr(slices[1], "ImagePositionPatient", slices[2].ImagePositionPatient),
         "same plane",
     ),
-    "rescale in some": (
-        lambda slices: [drop("RescaleSlope")(slices), drop("RescaleIntercept")(slices)] and None,
-        "whether values are rescaled differs",
-    ),
+    "rescale in some": (drop("RescaleSlope", "RescaleIntercept"), "whether values are rescaled differs"),
     "slope zero": (set_one("RescaleSlope", 0), "erases the image"),
     "pixels cut": (lambda slices: setattr(slices[1], "PixelData", slices[1].PixelData[:-10]), "cannot be decoded"),
     "colour": (set_one("PhotometricInterpretation", "PALETTE COLOR"), "not read"),
