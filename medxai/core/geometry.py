@@ -91,7 +91,7 @@ class Geometry:
 
     @property
     def voxel_size_mm(self) -> float:
-        """Volume (3D, mm3) or area (2D, mm2) of one voxel: |det| of the axes, true for sheared grids too."""
+        """Volume (3D, mm3) or area (2D, mm2) of one voxel: the determinant of the axes, true for sheared grids too."""
         _ = self.spacing_mm
         return float(abs(np.linalg.det(self.affine[:3, :3])))
 
