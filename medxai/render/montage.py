@@ -1,6 +1,7 @@
 """The picture of a saliency: planes through its peak with and without the map, and slices over its whole extent."""
 
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 
@@ -14,8 +15,8 @@ from medxai.render.sheet import Box, Sheet
 from medxai.render.slices import placed, planes_through, sparsest_axis, strip
 
 _SHOWN = 0.2
-_WIDTH, _ROW, _STRIP, _FILM = 1160, 400, 230, 760
-_MARGIN, _GAP, _HEAD, _FOOT, _BAR, _MINIMUM = 22, 8, 64, 44, 112, 760
+_WIDTH, _ROW, _STRIP, _FILM = 1160, 460, 230, 760
+_MARGIN, _GAP, _HEAD, _FOOT, _BAR, _MINIMUM = 22, 8, 68, 44, 112, 760
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ def montage(image: Volume, saliency: Saliency, mask: Mask | None = None, *, titl
             draw_panel(sheet, scene, panel, box)
     sheet.text((_MARGIN, 14), title or _headline(saliency), 12, INK)
     if trouble:
-        sheet.notice((_MARGIN + 6, 45), trouble)
+        sheet.notice((_MARGIN + 5, 48), trouble)
     else:
-        sheet.text((_MARGIN, 37), _caption(image, saliency), 8.5, FAINT)
+        sheet.text((_MARGIN, 40), _caption(image, saliency), 8.5, FAINT)
     draw_legend(sheet, scene, _MARGIN, bottom + 16)
     if scene.scale is not None:
         first = boxes[0]
@@ -96,17 +97,34 @@ def _lay_out(rows: list[_Row]) -> list[list[tuple[Panel, Box]]]:
     """Each row at one scale for all its panels, as large as its height and the page's width allow."""
     top, placed_rows = _HEAD, []
     for row in rows:
-        sizes = [panel.view.size for panel in row.panels]
-        room = _WIDTH - _GAP * (len(sizes) - 1)
-        scale = min(room / sum(w for w, _ in sizes), row.height / max(h for _, h in sizes))
+        columns = _columns(row.panels)
+        widths = [max(panel.view.size[0] for panel in column) for column in columns]
+        heights = [sum(panel.view.size[1] for panel in column) for column in columns]
+        scale = min((_WIDTH - _GAP * (len(columns) - 1)) / sum(widths), row.height / max(heights))
         left, boxes = _MARGIN, []
-        for panel, (width, height) in zip(row.panels, sizes, strict=True):
-            box = Box(left, top, max(8, round(width * scale)), max(8, round(height * scale)))
-            boxes.append((panel, box))
-            left += box.width + _GAP
+        for column, width in zip(columns, widths, strict=True):
+            down = top
+            for panel in column:
+                box = Box(left, down, *(max(8, round(length * scale)) for length in panel.view.size))
+                boxes.append((panel, box))
+                down += box.height + _GAP
+            left += round(width * scale) + _GAP
         placed_rows.append(boxes)
         top = max(box.top + box.height for _, box in boxes) + _GAP
     return placed_rows
+
+
+def _columns(panels: tuple[Panel, ...]) -> list[list[Panel]]:
+    """Panels side by side, low ones (the long planes of a thin slab) below each other beside the tallest."""
+    tallest = max(panel.view.size[1] for panel in panels)
+    columns: list[list[Panel]] = []
+    for panel in panels:
+        room = tallest - sum(other.view.size[1] for other in columns[-1]) if columns else 0.0
+        if panel.view.size[1] < 0.9 * room:
+            columns[-1].append(panel)
+        else:
+            columns.append([panel])
+    return columns
 
 
 def _spans(scene: Scene, axis: int) -> list[tuple[int, int]]:
@@ -121,7 +139,8 @@ def _spans(scene: Scene, axis: int) -> list[tuple[int, int]]:
 def _headline(saliency: Saliency) -> str:
     known = saliency.provenance
     layer = f" at {known.layer}" if known.layer else ""
-    return f"{known.method}{layer}   {known.target}   score {known.score:.4g}"
+    score = f"score {known.score:.4g}" if isfinite(known.score) else ""
+    return "   ".join(part for part in (known.method + layer, known.target, score) if part)
 
 
 def _caption(image: Volume, saliency: Saliency) -> str:

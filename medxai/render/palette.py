@@ -13,7 +13,8 @@ CONTOUR, EDGE, PEAK = "#41ff9f", "#06180f", "#ffffff"
 PAPER, INK, FAINT, VEIL = "#0c0c0c", "#ececec", "#a6a6a6", 0.42
 _COVER = 0.78
 _WINDOW_PERCENT = (1.0, 99.0)
-_WINDOW_SAMPLES = 2_000_000
+_WINDOW_SAMPLES = 1_000_000
+_BACKGROUND = 0.2
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,19 @@ def scale_of(values: Values) -> Scale | None:
 
 
 def window_of(image: Values) -> tuple[float, float]:
-    """The grey window: percentiles 1 to 99 of the image, wider where these two are one value."""
+    """The grey window: percentiles 1 to 99 of the image, without the one value that fills its background.
+
+    A value is background where a fifth of the voxels or more hold it. Where all is one value the window is one wide.
+    """
     flat = image.reshape(-1)[:: max(1, image.size // _WINDOW_SAMPLES)].astype(np.float64)
     flat = flat[np.isfinite(flat)]
     if not flat.size:
         return 0.0, 1.0
+    found, counts = np.unique(flat, return_counts=True)
+    most = int(counts.argmax())
+    if counts[most] >= _BACKGROUND * flat.size and len(found) > 2:
+        flat = flat[flat != found[most]]
     low, high = (float(v) for v in np.percentile(flat, _WINDOW_PERCENT))
     if high <= low:
-        low, high = float(flat.min()), float(flat.max())
+        low, high = float(found[0]), float(found[-1])
     return (low, high) if high > low else (low, low + 1.0)

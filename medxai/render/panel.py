@@ -10,8 +10,9 @@ from medxai.render.sheet import Box, Sheet, outlined
 from medxai.render.slices import View
 
 _BAR_GREY = 0.35
-_SMALL = 150
+_SMALL = 220
 _TICK = 10
+_LOW = 40
 
 
 @dataclass(frozen=True)
@@ -88,16 +89,16 @@ def _arrow() -> Pixels:
 
 
 def _letters(sheet: Sheet, view: View, box: Box) -> None:
-    middle = (box.left + box.width / 2, box.top + box.height / 2)
+    middle = (box.left + box.width / 2, box.top + box.height * (0.5 if box.height >= _LOW else 0.72))
     left, right, top, bottom = view.letters
     size = 10.5 if min(box.width, box.height) > _SMALL else 7.5
     places = (
         ((box.left + 5, middle[1]), left, "lm"),
-        ((box.left + box.width - 5, middle[1]), right, "rm"),
+        ((box.left + box.width - _TICK - 4, middle[1]), right, "rm"),
         ((middle[0], box.top + 4), top, "ct"),
-        ((middle[0], box.top + box.height - 5), bottom, "cb"),
+        ((middle[0], box.top + box.height - _TICK - 3), bottom, "cb"),
     )
-    for place, letter, align in places:
+    for place, letter, align in places if box.height >= _LOW else places[:2]:
         if letter:
             sheet.text(place, letter, size, INK, align).set_path_effects(outlined())
 
