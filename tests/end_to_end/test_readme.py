@@ -1,0 +1,57 @@
+"""What the README and the notebook show runs as it stands."""
+
+import json
+import re
+from pathlib import Path
+
+import nibabel as nib
+import pytest
+
+from medxai.demo.run import Plan, run_demo
+
+ROOT = Path(__file__).parents[2]
+SHOWN = "patient-65"
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """A folder with a tiny `medxai-demo`, and its patient that stands for the one that the texts show."""
+    folder = tmp_path_factory.mktemp("readme")
+    run_demo(folder / "medxai-demo", device="cpu", plan=Plan(training=4, held_out=2, epochs=2))
+    (patient,) = [p.name.split("_")[0] for p in (folder / "medxai-demo" / "cohort").glob("*_lesion.nii.gz")]
+    return folder, patient
+
+
+def run(text, demo, monkeypatch):
+    folder, patient = demo
+    monkeypatch.chdir(folder)
+    exec(compile(text.replace(SHOWN, patient), "shown", "exec"), {})  # noqa: S102 - our own text
+    return folder
+
+
+def test_the_patient_shown_is_the_first_with_a_lesion():
+    assert int(SHOWN.split("-")[1]) == Plan().training + 1
+
+
+def test_five_lines(demo, monkeypatch):
+    (shown,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    folder = run(shown, demo, monkeypatch)
+    assert nib.load(folder / "out" / "saliency.nii.gz").get_data_dtype() == "float32"
+
+
+def test_the_commands_of_the_readme_exist(monkeypatch, capsys):
+    from typer.testing import CliRunner
+
+    from medxai.cli.app import app
+
+    shown = re.findall(r"^medxai (\w+)", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
+    assert set(shown) == {"explain", "evaluate", "layers", "methods", "metrics"}
+    for command in shown:
+        assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0
+
+
+def test_the_notebook(demo, monkeypatch):
+    cells = json.loads((ROOT / "notebooks" / "first_overlay.ipynb").read_text("utf-8"))["cells"]
+    assert not any(cell.get("outputs") for cell in cells)
+    folder = run("\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code"), demo, monkeypatch)
+    assert (folder / "first-overlay" / "scores.json").exists()
