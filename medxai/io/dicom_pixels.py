@@ -49,7 +49,7 @@ def _stored(header: Header, dataset: Dataset) -> Array:
         raise InputError(
             f"{header.path}: the pixels cannot be decoded ({syntax}).",
             expected=f"{dataset.Rows} x {dataset.Columns} pixels of {dataset.get('BitsAllocated')} bits",
-            found=str(error).replace("\n", " ")[:200],
+            found=" ".join(str(error).split())[:200],
             remedy="Restore the file, or install the decoder that the message names.",
         ) from error
     if array.shape != (int(header.dataset.Rows), int(header.dataset.Columns)):
