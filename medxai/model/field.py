@@ -30,7 +30,7 @@ class Axis:
     def centre(self) -> float:
         return (self.lo + self.hi) / 2
 
-    def window(self, stride: float, first: float, last: float) -> "Axis":
+    def window(self, stride: int | float, first: int | float, last: int | float) -> "Axis":
         """The axis of cells that read the cells stride * i + first to stride * i + last of this one."""
         ends = first * self.jump, last * self.jump
         return Axis(self.image_axis, self.jump * stride, self.lo + min(ends), self.hi + max(ends))

@@ -30,7 +30,10 @@ def resolve_layer(trace: Trace, name: str) -> tuple[str, tuple[str, ...]]:
     nonlinearity; for a network that segments, the last layer on the coarsest grid. Raises LayerNotFoundError for an
     unknown name, and LayerError for a layer whose output is no map or that runs more than once.
     """
-    row = _auto(trace) if name == "auto" else find_row(trace, name)
+    if name == "auto":
+        row = _auto(trace)
+        return row.name, (*_notices(row), *_about_tokens(trace, row))
+    row = find_row(trace, name)
     _check(trace, row)
     return row.name, _notices(row)
 
@@ -121,6 +124,17 @@ def _check(trace: Trace, row: LayerRow) -> None:
 def _enclosing(name: str) -> list[str]:
     parts = name.split(".")
     return [".".join(parts[:n]) for n in range(len(parts) - 1, 0, -1)]
+
+
+def _about_tokens(trace: Trace, row: LayerRow) -> tuple[str, ...]:
+    later = trace.layers[trace.layers.index(row) + 1 :]
+    tokens = next((one for one in later if len(one.shape) == 2 and one.reaches_output), None)
+    if tokens is None:
+        return ()
+    return (
+        f"From layer {tokens.name!r} on this network emits tokens, which are no map; {row.name!r} is the last map "
+        "before or beside them and says little about the decision.",
+    )
 
 
 def _notices(row: LayerRow) -> tuple[str, ...]:

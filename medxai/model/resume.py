@@ -104,12 +104,13 @@ def resumable(model: nn.Module, layer: str, image: Tensor) -> Resumable:
         whole = Resumable(model, target, clean.activation, clean.output, Answer(target, image, True), (), writes=True)
         try:
             thin = _thin(whole, clean, layer)
-            for candidate in (thin, replace(thin, folded=False)):
-                if _true(candidate, 2):
-                    return candidate
-            reason = "a replay does not give what a full pass gives"
         except _FAULTS as fault:
-            reason = f"{type(fault).__name__}: {str(fault).strip().splitlines()[0] if str(fault).strip() else ''}"
+            reason = _words(fault)
+        else:
+            for candidate in (thin, replace(thin, folded=False)):
+                reason = _objection(candidate)
+                if not reason:
+                    return candidate
         whole = replace(whole, full=reason)
         if not _true(whole, 1):
             raise ModelError(
@@ -193,6 +194,17 @@ def _emitting(layer: nn.Module, activation: Tensor) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+def _objection(run: Resumable) -> str:
+    try:
+        return "" if _true(run, 2) else "a replay does not give what a full pass gives"
+    except _FAULTS as fault:
+        return _words(fault)
+
+
+def _words(fault: Exception) -> str:
+    return f"{type(fault).__name__}: {(str(fault).strip() or 'no reason given').splitlines()[0]}"
 
 
 def _true(run: Resumable, n: int) -> bool:

@@ -91,6 +91,8 @@ class Call:
         return next((t, f) for t in self.args.values() if isinstance(t, Tensor) and (f := self.field(t)) is not None)
 
 
+Number = int | float
+Window = tuple[Number, Number, Number]
 Rule = Callable[[Call], Field]
 
 
@@ -175,6 +177,14 @@ def _upsample(call: Call) -> Field:
             middle, reach = (step - 1) / 2, 0.5
         windows.append((step, middle - reach, middle + reach))
     return _windowed(tensor, field, call.out, windows)
+
+
+def _shuffle(call: Call) -> Field:
+    tensor, field = call.subject
+    r = call.args.get("upscale_factor") or call.args["downscale_factor"]
+    middle = (1 - r) / (2 * r)
+    window: Window = (1 / r, middle, middle) if call.name == "pixel_shuffle" else (r, 0, r - 1)
+    return _windowed(tensor, field, call.out, [window, window])
 
 
 def _pad(call: Call) -> Field:
@@ -288,14 +298,14 @@ def _matmul(call: Call) -> Field:
     return Field(tuple(dims))
 
 
-def _windowed(tensor: Tensor, field: Field, out: Tensor, windows: Sequence[tuple[float, float, float]]) -> Field:
+def _windowed(tensor: Tensor, field: Field, out: Tensor, windows: Sequence[Window]) -> Field:
     """The last dimensions are windowed; batch and channel follow no axis."""
     first = tensor.ndim - len(windows)
     shifted = _shifted(field, out, {first + i: window for i, window in enumerate(windows)})
     return Field((*(blank(n) for n in out.shape[:first]), *shifted.dims[first:]))
 
 
-def _shifted(field: Field, out: Tensor, windows: Mapping[int, tuple[float, float, float]]) -> Field:
+def _shifted(field: Field, out: Tensor, windows: Mapping[int, Window]) -> Field:
     dims = list(field.dims)
     for d, (stride, first, last) in windows.items():
         if (stride, first, last) == (1, 0, 0) and out.shape[d] == math.prod(n for n, _ in dims[d]):
@@ -334,6 +344,7 @@ _FAMILIES: dict[Rule, str] = {
     _upsample: "upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d "
     "_upsample_nearest_exact2d _upsample_nearest_exact3d upsample_linear1d upsample_bilinear2d upsample_trilinear3d "
     "upsample_bicubic2d _upsample_bilinear2d_aa _upsample_bicubic2d_aa",
+    _shuffle: "pixel_shuffle pixel_unshuffle",
     _pad: "constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d "
     "replication_pad3d",
     _slice: "slice",

@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import re
 import struct
 import warnings
 import zipfile
@@ -18,6 +19,7 @@ State = dict[str, Tensor]
 _PICKLES = (".pt", ".pth", ".ckpt")
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 _PREFIXES = ("module.", "_orig_mod.")
+_GLOBAL = re.compile(r"GLOBAL (\S+) was not an allowed global")
 _DAMAGE = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, EOFError, OSError)
 
 
@@ -73,10 +75,13 @@ def _read(path: Path) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        names = _unsafe_globals(path) or _GLOBAL.findall(str(error))
+        if not names:
+            raise _damaged(path, error) from error
         raise WeightsError(
             f"{path} wants to run code when it is opened, so it was not opened.",
             expected="tensors in plain containers",
-            found=f"the globals {_unsafe_globals(path)}",
+            found=f"the globals {_few(names)}",
             remedy="If you trust the file, load it yourself and save model.state_dict() with safetensors.",
         ) from error
     except (struct.error, *_DAMAGE) as error:
@@ -98,12 +103,11 @@ def _is_torchscript(path: Path) -> bool:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
-def _unsafe_globals(path: Path) -> str:
+def _unsafe_globals(path: Path) -> list[str]:
     try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     except _DAMAGE:
-        return "of an old pickle, which cannot be listed"
-    return ", ".join(sorted(names)[:10]) or "of types that cannot be listed"
+        return []  # an old pickle, which that function does not read
 
 
 def _tensors(loaded: object, path: Path) -> State:
