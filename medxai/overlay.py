@@ -76,7 +76,8 @@ def load_overlay(path: str | Path) -> Saliency:
     field = Geometry(np.array(box["affine"], np.float64), tuple(box["shape"]), box["units"])
     facts = record["provenance"]
     known = Provenance(**{**facts, "recipe": tuple(facts["recipe"]), "notices": tuple(facts["notices"])})
-    return Saliency(data, volume.geometry, field, known, Status(record["status"]["reason"]))
+    grid = Geometry(volume.geometry.affine, volume.geometry.shape, field.units)
+    return Saliency(data, grid, field, known, Status(record["status"]["reason"]))
 
 
 _FOREIGN = ("no matching provenance.json beside the map: taken as valid and as seen everywhere",)

@@ -98,3 +98,13 @@ def test_overlay_lies_on_the_film(net, data_dir, tmp_path, name):
 def test_the_whole_film_is_seen(net, data_dir):
     case, saliency = explained(net, data_dir("cxr/nih") / "00000001_000.png", 1)
     assert seen(saliency.on(case.image.geometry)).all()
+
+
+def test_a_picture_of_unknown_size_is_scored_from_file_as_in_memory(net, data_dir, tmp_path):
+    """NIfTI cannot say that the pixel size is unknown; the record beside the map does."""
+    case, saliency = explained(net, data_dir("cxr/nih") / "00000001_000.png", 1)
+    region = torch.zeros(case.image.geometry.shape, dtype=torch.bool)
+    region[300:420, 250:460] = True
+    mask = medxai.Mask(region, case.image.geometry)
+    medxai.save_overlay(saliency, case, tmp_path)
+    assert medxai.evaluate(medxai.load_overlay(tmp_path / "saliency.nii.gz"), mask) == medxai.evaluate(saliency, mask)
