@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from medxai.core.geometry import Geometry
 from medxai.errors import GeometryError
 
-
 SEEDS = st.integers(0, 2**32 - 1)
 SHAPES = st.lists(st.integers(2, 40), min_size=2, max_size=3).map(tuple)
 

@@ -8,7 +8,6 @@ from medxai.attribution.gradient_cams import GradCAM
 from medxai.core.target import ClassScore
 from tests.networks import LAYER, images, net
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
 
