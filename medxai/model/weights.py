@@ -19,7 +19,7 @@ State = dict[str, Tensor]
 _PICKLES = (".pt", ".pth", ".ckpt")
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 _PREFIXES = ("module.", "_orig_mod.")
-_GLOBAL = re.compile(r"GLOBAL (\S+) was not an allowed global")
+_GLOBAL = re.compile(r"GLOBAL (\w+\.[\w.]+)")
 _DAMAGE = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, EOFError, OSError)
 
 
@@ -77,7 +77,7 @@ def _read(path: Path) -> object:
     except pickle.UnpicklingError as error:
         names = _unsafe_globals(path) or _GLOBAL.findall(str(error))
         if not names:
-            raise _damaged(path, error) from error
+            raise WeightsError(f"{path} is damaged or no weights file.", found="no pickle of tensors") from error
         raise WeightsError(
             f"{path} wants to run code when it is opened, so it was not opened.",
             expected="tensors in plain containers",
