@@ -1,7 +1,6 @@
 """Which layer to explain: `auto`, the names that exist, and what speaks against one of them."""
 
 import difflib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -40,16 +39,16 @@ def resolve_layer(trace: Trace, name: str) -> tuple[str, tuple[str, ...]]:
 
 def layer_table(trace: Trace) -> tuple[TableRow, ...]:
     """Every layer in order of completion; the one that "auto" means is recommended."""
-    usable = _usable(trace)
-    best = _auto(trace).name if usable else ""
+    usable = {row.name for row in _usable(trace)}
+    best = _best(trace)
     return tuple(
         TableRow(
             name=row.name,
             type=row.type,
             shape=row.shape,
             jump=row.footprint.jump if row.footprint else None,
-            usable=row in usable,
-            recommended=row.name == best,
+            usable=row.name in usable,
+            recommended=row is best,
             remark=_objection(row) or " ".join(_notices(row)),
         )
         for row in trace.layers
@@ -68,25 +67,27 @@ def find_row(trace: Trace, name: str) -> LayerRow:
 
 
 def _auto(trace: Trace) -> LayerRow:
-    rows = [row for row in _usable(trace) if row.reaches_output and not row.passing]
-    if trace.segments:
-        coarsest = min((prod(row.shape[1:]) for row in rows), default=0)
-        rows = [row for row in rows if prod(row.shape[1:]) == coarsest]
-        choices: Sequence[list[LayerRow]] = (
-            [row for row in rows if not row.linear and not row.followed_by],
-            [row for row in rows if not row.followed_by],
-            rows,
-        )
-    else:
-        choices = [row for row in rows if row.feeds_weights], rows
-    best = next((choice for choice in choices if choice), None)
+    best = _best(trace)
     if best is None:
         raise LayerError(
             "No layer of this network emits a map whose place in the image is known.",
             expected="a convolutional layer (batch, channels, *space)",
             remedy="Name a layer yourself; `medxai layers --all` lists what ran.",
         )
-    return best[-1]
+    return best
+
+
+def _best(trace: Trace) -> LayerRow | None:
+    rows = [row for row in _usable(trace) if not row.passing]
+    rows = [row for row in rows if row.reaches_output] or rows
+    if trace.segments:
+        coarsest = min((prod(row.shape[1:]) for row in rows), default=0)
+        rows = [row for row in rows if prod(row.shape[1:]) == coarsest]
+        settled = [row for row in rows if not row.followed_by]
+        choices = [row for row in settled if not row.linear], settled, rows
+    else:
+        choices = [row for row in rows if row.feeds_weights], rows, []
+    return next((choice[-1] for choice in choices if choice), None)
 
 
 def _usable(trace: Trace) -> list[LayerRow]:
@@ -107,7 +108,8 @@ def _check(trace: Trace, row: LayerRow) -> None:
         return
     remedy = "Pick a layer that `medxai layers` lists."
     if row.calls > 1:
-        block = next((b for b in _enclosing(row.name) if b in {r.name for r in _usable(trace)}), "")
+        usable = {other.name for other in _usable(trace)}
+        block = next((b for b in _enclosing(row.name) if b in usable), "")
         remedy = f"Use the block that contains it: {block!r}." if block else remedy
     elif len(row.shape) == 2:
         remedy = (
