@@ -1,0 +1,106 @@
+"""The demo's cohort is what it claims to be, and the demo goes its whole way."""
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from medxai.core.geometry import Geometry
+from medxai.demo.cohort import TILT_DEGREES, draw_patient, positions
+from medxai.demo.run import Plan, run_demo
+from medxai.demo.training import auc
+
+
+def test_the_same_seed_draws_the_same_patient() -> None:
+    first, again, other = draw_patient(3, 1), draw_patient(3, 1), draw_patient(4, 1)
+    assert first.case.image.digest == again.case.image.digest
+    assert torch.equal(first.case.masks["lesion"].data, again.case.masks["lesion"].data)
+    assert first.case.image.digest != other.case.image.digest
+
+
+def test_positions_are_the_grid_s_own() -> None:
+    geometry = draw_patient(0, 0).case.image.geometry
+    index = np.stack(np.meshgrid(*[np.arange(n) for n in geometry.shape], indexing="ij"), -1).reshape(-1, 3)
+    assert np.abs(positions(geometry).T - geometry.world(index.astype(np.float64))).max() < 1e-3
+
+
+@pytest.mark.parametrize("number", [1, 3, 5])
+def test_the_mask_is_the_lesion_in_millimetres(number: int) -> None:
+    patient = draw_patient(0, number)
+    lesion, mask = patient.chest.lesion, patient.case.masks["lesion"]
+    assert lesion is not None
+    where = mask.geometry.world(mask.data.nonzero().double().numpy())
+    octants = np.array([np.prod([lesion.radii[s, a] for a, s in enumerate(signs)]) for signs in np.ndindex(2, 2, 2)])
+    volume = 4 / 3 * np.pi * octants.mean()
+    assert len(where) * mask.geometry.voxel_size_mm == pytest.approx(volume, rel=0.05)
+    own = (where - lesion.centre - patient.origin) @ lesion.axes
+    assert (own.max(0) <= lesion.radii[0] + 0.01).all()
+    assert (own.min(0) >= -lesion.radii[1] - 0.01).all()
+    assert np.abs(own.mean(0) - (lesion.radii[0] - lesion.radii[1]) * 3 / 8).max() < 1.0
+    hu = patient.case.image.data[0][mask.data].double()
+    assert float(hu.mean()) == pytest.approx(30, abs=60)
+    assert float(np.abs(lesion.centre[0])) > 20
+
+
+def test_grids_are_oblique_flipped_and_anisotropic_and_half_the_patients_ill() -> None:
+    grids, signs = [], set()
+    for number in range(8):
+        patient = draw_patient(1, number)
+        assert (patient.chest.lesion is not None) == ("lesion" in patient.case.masks) == (number % 2 == 1)
+        geometry = patient.case.image.geometry
+        first, second, third = geometry.spacing
+        assert first == pytest.approx(second)
+        assert third / first > 1.3
+        axes = geometry.affine[:3, :3] / np.array(geometry.spacing)
+        signs.add(tuple(np.sign(np.diag(axes))))
+        angle = np.degrees(np.arccos(np.clip((np.trace(np.abs(axes)) - 1) / 2, -1, 1)))
+        assert angle <= TILT_DEGREES * 1.1
+        grids.append(geometry)
+    assert len(signs) > 2
+    assert any(np.abs(g.affine[:3, :3] - np.diag(np.diag(g.affine[:3, :3]))).max() > 0.1 for g in grids)
+
+
+def test_auc_counts_ties_as_half() -> None:
+    assert auc([3.0, 1.0], [0.0, 1.0]) == pytest.approx(3.5 / 4)
+
+
+def _scores(folder: Path, metric: str) -> list[tuple[float, float]]:
+    rows = [json.loads(path.read_text()) for path in sorted(folder.glob("patient-*/scores.json"))]
+    found = [next(s for s in row["scores"] if s["metric"] == metric) for row in rows]
+    return [(s["value"], max(s["chance"].values())) for s in found]
+
+
+def test_a_tiny_demo_goes_from_files_to_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_demo(tmp_path / "demo", seed=1, device="cpu", plan=Plan(training=4, held_out=4, epochs=2))
+    said = capsys.readouterr().out
+    out = tmp_path / "demo"
+    assert {path.name for path in out.iterdir()} == {
+        "cohort",
+        "model.safetensors",
+        "recipe.yaml",
+        "patient-05",
+        "patient-07",
+    }
+    scan, saliency = (nib.load(out / name) for name in ("cohort/patient-05.nii.gz", "patient-05/saliency.nii.gz"))
+    assert Geometry(scan.affine, scan.shape).same(Geometry(saliency.affine, saliency.shape))
+    assert scan.get_fdata().min() >= -1024
+    assert len(_scores(out, "pointing_game")) == 2
+    assert "mean (n = 2)" in said
+    assert "chance: uniform" in said
+    assert said.strip().splitlines()[-1].startswith("Open ")
+    assert str(out / "patient-05" / "overlay.png") in said.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_the_demo_finds_lesions_better_than_chance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_demo(tmp_path, device="cpu")
+    assert "AUC 1.000" in capsys.readouterr().out
+    for metric, least in (("pointing_game", 0.6), ("mass_in_mask", 0.1), ("iou_at_mask_size", 0.25)):
+        pairs = _scores(tmp_path, metric)
+        assert len(pairs) == 8
+        value, chance = np.mean(pairs, axis=0)
+        assert value >= least
+        assert value > 10 * chance
