@@ -1,6 +1,7 @@
 """The command line: every command parses, calls the library and prints; heavy imports wait for the command."""
 
 import sys
+import warnings
 
 import typer
 
@@ -25,8 +26,18 @@ def main() -> None:
     """Run the command line; a deliberate error is one message on stderr and exit code 2."""
     from medxai.errors import MedxaiError
 
-    try:
-        app()
-    except MedxaiError as error:
-        print(f"medxai: {error}", file=sys.stderr)  # noqa: T201 - the console script's own voice
-        sys.exit(2)
+    with warnings.catch_warnings(record=True) as remarks:
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("always", module="medxai")
+        try:
+            app()
+        except MedxaiError as error:
+            _say(str(error))
+            sys.exit(2)
+        finally:
+            for remark in remarks:
+                _say(f"note: {remark.message}")
+
+
+def _say(text: str) -> None:
+    print(f"medxai: {text}", file=sys.stderr)  # noqa: T201 - the console script's own voice

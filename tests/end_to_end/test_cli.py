@@ -7,6 +7,7 @@ import sys
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from medxai.cli.app import main
@@ -194,3 +195,13 @@ def test_region_target():
 def test_what_is_no_target(text):
     with pytest.raises(TargetError, match="cannot be read"):
         parse_target(text)
+
+
+def test_a_remark_of_the_library_is_one_line_on_stderr(run, scan):
+    folder, words = scan
+    path = words[words.index("--weights") + 1]
+    torch.save({"state_dict": torch.load(path, weights_only=True), "epoch": 3}, folder / "checkpoint.pt")
+    words[words.index("--weights") + 1] = str(folder / "checkpoint.pt")
+    code, _, err = run(*words)
+    assert code == 0
+    assert "medxai: note: The weights were read from the entry 'state_dict'" in err
