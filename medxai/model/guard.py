@@ -18,9 +18,9 @@ def bare(model: nn.Module) -> nn.Module:
 def untouched(model: nn.Module, device: torch.device) -> Iterator[nn.Module]:
     """Inside, the bare network is in eval mode, frozen, float32 and on `device`; after it, every bit is as found.
 
-    Also sets aside what the caller's surroundings would change: inference mode and autocast are off, and gradients
-    are recorded only from where a capture switches them on. Restores modes, flags, buffers and weights (the same
-    tensors, not copies), also after an exception; `.grad` is never written.
+    Also sets aside what the caller's surroundings would change: inference mode, autocast, TF32 and cuDNN's choice of
+    kernels by speed are off, and gradients are recorded only from where a capture switches them on. Restores modes,
+    flags, buffers and weights (the same tensors, not copies), also after an exception; `.grad` is never written.
     """
     network = bare(model)
     modes = [(module, module.training) for module in network.modules()]
@@ -30,6 +30,7 @@ def untouched(model: nn.Module, device: torch.device) -> Iterator[nn.Module]:
         stack.enter_context(torch.inference_mode(mode=False))
         stack.enter_context(torch.no_grad())
         stack.enter_context(torch.autocast(device.type, enabled=False))
+        stack.enter_context(_full_precision())
         try:
             network.eval()
             for p, data, _ in weights:
@@ -54,6 +55,17 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else [], device_type="cuda"):
         torch.manual_seed(seed)
         yield
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    cudnn, precision = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    with cudnn.flags(enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False):
+        torch.set_float32_matmul_precision("highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(precision)
 
 
 def _single(tensor: Tensor, device: torch.device) -> Tensor:

@@ -25,6 +25,20 @@ def test_inside_it_is_frozen_in_eval_mode_and_float32():
     assert model.training
 
 
+def test_precision_is_full_inside_and_as_chosen_after():
+    torch.set_float32_matmul_precision("high")
+    try:
+        with untouched(net(2), CPU):
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert not torch.backends.cudnn.allow_tf32
+            assert torch.backends.cudnn.deterministic
+        assert torch.get_float32_matmul_precision() == "high"
+        assert torch.backends.cudnn.allow_tf32
+        assert not torch.backends.cudnn.deterministic
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
 def test_buffers_changed_inside_are_as_before():
     model = net(2)
     before = model[1].running_mean.clone()
