@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 FACTORY = "medxai.demo.model:build"
 LESION = 1
 RECIPE = """\
-# CT in Hounsfield units: patient axes, 3 mm, air to soft tissue as 0 to 1, padded to one size.
+# CT in Hounsfield units: patient axes, 2 mm, air to soft tissue as 0 to 1, padded to one size.
 name: demo_chest_ct
 transforms:
   - Orientation: {axcodes: RAS}
-  - Spacing: {pixdim: [3.0, 3.0, 3.0], mode: bilinear, padding_mode: border}
+  - Spacing: {pixdim: [2.0, 2.0, 2.0], mode: bilinear, padding_mode: border}
   - ScaleIntensityRange: {a_min: -1000, a_max: 200, b_min: 0.0, b_max: 1.0, clip: true}
-  - ResizeWithPadOrCrop: {spatial_size: [88, 64, 56]}
+  - ResizeWithPadOrCrop: {spatial_size: [132, 96, 84]}
 """
 
 

@@ -12,9 +12,11 @@ from medxai.io.recipe import Recipe
 from medxai.model.guard import seeded
 from medxai.shapes import Images, MaskArray
 
-PATCH = 24
+# One more than a multiple of the network's stride: then cell i, at voxel 4 i, mirrors onto a cell. With another size,
+# training on mirrored patches moves what a cell answers to away from the middle of its receptive field.
+PATCH = 33
 _BATCH = 8
-_CALIBRATION = 16
+_CALIBRATION = 8
 _LEARNING_RATE = 5e-3
 _WEIGHT_DECAY = 1e-2
 _AT_LESION = 0.8

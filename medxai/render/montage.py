@@ -16,7 +16,7 @@ from medxai.render.slices import placed, planes_through, sparsest_axis, strip
 
 _SHOWN = 0.2
 _WIDTH, _ROW, _STRIP, _FILM = 1160, 460, 230, 760
-_MARGIN, _GAP, _HEAD, _FOOT, _BAR, _MINIMUM = 22, 8, 68, 44, 112, 760
+_MARGIN, _GAP, _HEAD, _FOOT, _BAR, _MINIMUM = 22, 8, 68, 44, 128, 760
 
 
 @dataclass(frozen=True)
