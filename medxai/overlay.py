@@ -11,10 +11,10 @@ import torch
 from medxai.core.geometry import Geometry
 from medxai.core.saliency import Provenance, Saliency, Status
 from medxai.core.volume import Case, Mask
-from medxai.errors import InputError, WriteError
+from medxai.errors import InputError
 from medxai.evaluation import Evaluation
 from medxai.io.read import read_volume
-from medxai.io.write import write_file, write_json, write_nifti
+from medxai.io.write import made_folder, remove_file, write_file, write_json, write_nifti
 from medxai.render.montage import montage
 
 SALIENCY, SEEN, PICTURE, PROVENANCE, SCORES = (
@@ -38,7 +38,9 @@ def save_overlay(
     `saliency.nii.gz` holds raw float32 values, 0 where the model never looked; where that happens `seen.nii.gz` says so
     voxel by voxel. Every file is whole or absent. No file holds a patient's name, a path or a date. Raises WriteError.
     """
-    out = _emptied(Path(out))
+    out = made_folder(out)
+    for name in (SALIENCY, SEEN, PICTURE, PROVENANCE, SCORES):
+        remove_file(out / name)
     grid = case.image.geometry
     values = saliency.on(grid)
     outside = values.isnan()
@@ -110,21 +112,6 @@ def _grid(geometry: Geometry) -> dict[str, Any]:
 
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _emptied(out: Path) -> Path:
-    """The folder, without what an earlier case may have left under our names."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name in (SALIENCY, SEEN, PICTURE, PROVENANCE, SCORES):
-            (out / name).unlink(missing_ok=True)
-    except OSError as error:
-        raise WriteError(
-            f"{out}: results cannot be written there.",
-            found=error.strerror or type(error).__name__,
-            remedy="Name a folder that exists or can be made, and that you may write to.",
-        ) from error
-    return out
 
 
 def _limits(values: torch.Tensor) -> tuple[float, float]:

@@ -96,11 +96,16 @@ class Geometry:
         return float(abs(np.linalg.det(self.affine[:3, :3])))
 
     @property
-    def axcodes(self) -> str:
-        """For each array axis the patient direction it points to most, e.g. 'RAS'; no two share one line."""
+    def follows(self) -> tuple[int, int, int]:
+        """For each of the three affine columns the patient axis (0 x, 1 y, 2 z) nearest to it, each taken once."""
         cosines = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
         _, main = linear_sum_assignment(-np.abs(cosines.T))
-        return "".join(_LETTERS[main[a]][int(cosines[main[a], a] > 0)] for a in range(self.ndim))
+        return int(main[0]), int(main[1]), int(main[2])
+
+    @property
+    def axcodes(self) -> str:
+        """For each array axis the patient direction it points to most, e.g. 'RAS'; no two share one line."""
+        return "".join(_LETTERS[w][int(self.affine[w, a] > 0)] for a, w in enumerate(self.follows[: self.ndim]))
 
     def world(self, index: Points) -> Points:
         """Positions in mm, RAS+, of (fractional) voxel indices."""

@@ -17,12 +17,11 @@ from medxai.core.volume import Case
 from medxai.demo.cohort import draw_patient
 from medxai.demo.model import build
 from medxai.demo.training import Training, auc, margin, prepare
-from medxai.errors import WriteError
 from medxai.evaluation import Evaluation, evaluate
 from medxai.explanation import explain
 from medxai.io.read import load_case, read_mask
 from medxai.io.recipe import Recipe
-from medxai.io.write import write_file, write_nifti
+from medxai.io.write import made_folder, write_file, write_nifti
 from medxai.model.device import pick_device
 from medxai.model.load import load_model
 from medxai.overlay import save_overlay
@@ -70,7 +69,7 @@ def run_demo(out: Path, seed: int = 0, device: str = "auto", plan: Plan = Plan()
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
-    out = _made(Path(out))
+    out = made_folder(Path(out) / "cohort").parent
     total = plan.training + plan.held_out
     console.print(f"{total} synthetic chest CTs, every other one with a lesion; {plan.held_out} are held out.")
     with _progress(plan.training + 2 * plan.held_out + plan.epochs) as step:
@@ -179,18 +178,6 @@ def _mean(values: Sequence[float]) -> float:
 
 def _number(value: float) -> str:
     return "undefined" if isnan(value) else f"{value:.3f}"
-
-
-def _made(out: Path) -> Path:
-    try:
-        (out / "cohort").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(
-            f"{out}: results cannot be written there.",
-            found=error.strerror or type(error).__name__,
-            remedy="Name a folder that exists or can be made, and that you may write to.",
-        ) from error
-    return out
 
 
 @contextmanager

@@ -21,6 +21,20 @@ _LARGEST_AXIS = 32767
 _INTENT_LENGTH = 15
 
 
+def made_folder(path: str | Path) -> Path:
+    """The folder of that name, made where it was missing. Raises `WriteError`."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(
+            f"{path}: results cannot be written there.",
+            found=error.strerror or type(error).__name__,
+            remedy="Name a folder that exists or can be made, and that you may write to.",
+        ) from error
+    return path
+
+
 def write_file(path: str | Path, data: bytes) -> None:
     """`path` holds exactly `data`, or what it held before; no other file remains.
 
@@ -47,6 +61,18 @@ def write_file(path: str | Path, data: bytes) -> None:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_file(path: Path) -> None:
+    """No file of that name is left, e.g. of an earlier case. Raises `WriteError`."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise WriteError(
+            f"{path}: an earlier result cannot be removed.",
+            found=error.strerror or type(error).__name__,
+            remedy="Name another folder, or make this one writable.",
+        ) from error
 
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:

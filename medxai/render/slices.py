@@ -6,7 +6,6 @@ across and the other down, towards left, back and feet: the radiological convent
 """
 
 from dataclasses import dataclass
-from itertools import permutations
 
 import numpy as np
 
@@ -52,7 +51,7 @@ class View:
 
 def view(geometry: Geometry, axis: int, index: int) -> View:
     """The plane `index` of array axis `axis`, turned for reading."""
-    follows = _follows(geometry)
+    follows = geometry.follows
     across, down = sorted((a for a in range(3) if a != axis), key=lambda a: follows[a])
     unit = _directions(geometry)
     back = tuple(bool(unit[follows[a], a] > 0) for a in (across, down))
@@ -68,7 +67,7 @@ def view(geometry: Geometry, axis: int, index: int) -> View:
 def planes_through(geometry: Geometry, index: tuple[int, ...]) -> list[View]:
     """The planes through a voxel that are more than one voxel wide both ways, axial first; the only one of a film."""
     shape = geometry.shape3
-    follows = _follows(geometry)
+    follows = geometry.follows
     wide = [a for a in range(3) if all(n > 1 for b, n in enumerate(shape) if b != a)]
     return [view(geometry, a, index[a]) for a in sorted(wide or [2], key=lambda a: -follows[a])]
 
@@ -78,13 +77,13 @@ def strip(geometry: Geometry, spans: list[tuple[int, int]], axis: int) -> list[V
     first, last = min(s[0] for s in spans), max(s[1] for s in spans)
     chosen = np.unique(np.round(np.linspace(first, last, min(_STRIP, last - first + 1))).astype(int))
     step = geometry.affine[:3, axis]
-    order = chosen if step[_follows(geometry)[axis]] < 0 else chosen[::-1]
+    order = chosen if step[geometry.follows[axis]] < 0 else chosen[::-1]
     return [view(geometry, axis, int(n)) for n in order]
 
 
 def sparsest_axis(geometry: Geometry) -> int:
     """The axis with the longest step between planes; where steps are equal, the one that runs head to feet."""
-    follows = _follows(geometry)
+    follows = geometry.follows
     return max(range(3), key=lambda a: (round(float(np.linalg.norm(geometry.affine[:3, a])), 3), follows[a]))
 
 
@@ -101,11 +100,6 @@ def _film(geometry: Geometry) -> bool:
 def _directions(geometry: Geometry) -> Values:
     columns = geometry.affine[:3, :3]
     return np.asarray(columns / np.linalg.norm(columns, axis=0))
-
-
-def _follows(geometry: Geometry) -> tuple[int, ...]:
-    unit = np.abs(_directions(geometry))
-    return max(permutations(range(3)), key=lambda p: sum(unit[world, a] for a, world in enumerate(p)))
 
 
 def _letters(direction: Values) -> str:
