@@ -8,6 +8,7 @@ from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from safetensors.torch import save
 from torch import nn
 
@@ -72,7 +73,7 @@ def run_demo(out: Path, seed: int = 0, device: str = "auto", plan: Plan = Plan()
     out = made_folder(Path(out) / "cohort").parent
     total = plan.training + plan.held_out
     console.print(f"{total} synthetic chest CTs, every other one with a lesion; {plan.held_out} are held out.")
-    with _progress(plan.training + 2 * plan.held_out + plan.epochs) as step:
+    with _one_thread(), _progress(plan.training + 2 * plan.held_out + plan.epochs) as step:
         found = _run(out, seed, device, plan, step)
     sick = [m for name, m in found.margins.items() if name in found.evaluations]
     well = [m for name, m in found.margins.items() if name not in found.evaluations]
@@ -178,6 +179,17 @@ def _mean(values: Sequence[float]) -> float:
 
 def _number(value: float) -> str:
     return "undefined" if isnan(value) else f"{value:.3f}"
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Patches this small train no faster on several threads, and far slower where those have to share the cores."""
+    usual = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)
 
 
 @contextmanager
