@@ -2,7 +2,8 @@
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
-from importlib.metadata import entry_points
+from dataclasses import fields
+from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -20,6 +21,13 @@ def methods() -> Mapping[str, Callable[..., Attributor]]:
     return _index((cls.__name__, cls) for cls in (*gradient_cams.METHODS, *_plugins("medxai.methods")))
 
 
+def method(name: str, layer: str = "auto") -> Attributor:
+    """The method of that name with its defaults; `layer` is for those that explain one."""
+    cls: Any = find(methods(), name)
+    made: Attributor = cls(layer=layer) if "layer" in {f.name for f in fields(cls)} else cls()
+    return made
+
+
 def metrics() -> Mapping[str, MetricSpec]:
     """Metrics: name to row of facts."""
     return _index((m.name, m) for m in (*localisation.METRICS, *_plugins("medxai.metrics")))
@@ -34,7 +42,18 @@ def find(table: Mapping[str, T], name: str) -> T:
 
 
 def _plugins(group: str) -> tuple[Any, ...]:
-    return tuple(point.load() for point in entry_points(group=group))
+    return tuple(_loaded(point) for point in entry_points(group=group))
+
+
+def _loaded(point: EntryPoint) -> Any:
+    try:
+        return point.load()
+    except (ImportError, AttributeError) as error:
+        raise CatalogError(
+            f"The plug-in {point.name!r} ({point.value}) cannot be loaded.",
+            found=f"{type(error).__name__}: {error}",
+            remedy="Repair or uninstall the package that registers it.",
+        ) from error
 
 
 def _index(rows: Iterable[tuple[str, T]]) -> Mapping[str, T]:

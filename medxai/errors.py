@@ -9,6 +9,10 @@ class MedxaiError(Exception):
         super().__init__(" ".join(part for part in parts if part))
 
 
+class UsageError(MedxaiError, TypeError):
+    """An argument is not of the kind that the function takes."""
+
+
 class InputError(MedxaiError, ValueError):
     """A file or array is not what its reader promises to accept."""
 

@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from math import isnan
 from typing import Any
 
+import torch
+
 from medxai.catalog import find, metrics
 from medxai.core.saliency import Saliency
 from medxai.core.volume import Mask
-from medxai.errors import MaskError
+from medxai.errors import MaskError, UsageError
 from medxai.metrics.chance import baselines
 from medxai.metrics.domain import seen, undefined
-from medxai.shapes import Map
+from medxai.metrics.spec import MetricSpec
+from medxai.shapes import Map, MaskArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ class Evaluation:
         return {
             "scores": rows,
             "mask_voxels": self.mask_voxels,
-            "mask_share_seen_by_model": self.mask_seen,
+            "mask_share_seen_by_model": _number(self.mask_seen),
             "notices": list(self.notices),
         }
 
@@ -59,29 +62,45 @@ def evaluate(saliency: Saliency, mask: Mask, names: Sequence[str] | None = None)
     """Score `saliency`, read once at the voxels of `mask`, by the named metrics (all mask metrics by default).
 
     A degenerate map and an empty mask give NaN and the reason, never a hit or a miss. Raises MaskError where the model
-    saw no voxel of a mask that is not empty.
+    saw no voxel of a mask that is not empty, and UsageError for a metric that needs more than a map and a mask.
     """
-    table = metrics()
-    chosen = [find(table, name) for name in names] if names else list(table.values())
+    chosen = _chosen(names)
     values = saliency.on(mask.geometry)
-    field = seen(values)
-    voxels = int(mask.data.sum())
-    share = float((mask.data & field).sum()) / voxels if voxels else float("nan")
-    if share == 0:
+    share = share_within(mask, seen(values))
+    reason = undefined(values, mask.data) if saliency.status.ok else f"degenerate map: {saliency.status.reason}"
+    chance = baselines(values)
+    scores = [Score(spec.name, *_score(spec.fn, values, mask, chance, reason), reason) for spec in chosen]
+    notices = (*saliency.provenance.notices, *mask.notices, *_remarks(values, mask, share))
+    return Evaluation(tuple(scores), int(torch.count_nonzero(mask.data)), share, notices)
+
+
+def share_within(mask: Mask, field: MaskArray) -> float:
+    """Which share of the mask lies in `field`, NaN for an empty mask. Raises MaskError where none of it does."""
+    voxels = int(torch.count_nonzero(mask.data))
+    if not voxels:
+        return float("nan")
+    within = int(torch.count_nonzero(mask.data & field))
+    if not within:
         raise MaskError(
-            "The model saw no voxel of this mask.",
-            expected=f"a mask that overlaps the model's field {saliency.seen}",
+            "The model sees no voxel of this mask.",
+            expected="a mask within the image, and within what the recipe left of it",
             found=f"{voxels} mask voxels, all outside, on {mask.geometry}",
             remedy="Check that image and mask are of the same patient and frame of reference.",
         )
-    reason = undefined(values, mask.data) if saliency.status.ok else f"degenerate map: {saliency.status.reason}"
-    chance = baselines(values)
-    scores = [
-        Score(spec.name, *_score(spec.fn, values, mask, chance, reason), reason)
-        for spec in chosen
-        if spec.needs == "mask"
-    ]
-    return Evaluation(tuple(scores), voxels, share, (*mask.notices, *_remarks(values, mask, share)))
+    return within / voxels
+
+
+def _chosen(names: Sequence[str] | None) -> list[MetricSpec]:
+    table = metrics()
+    if names is None:
+        return [spec for spec in table.values() if spec.needs == "mask"]
+    chosen = [find(table, name) for name in names]
+    for spec in chosen:
+        if spec.needs != "mask":
+            raise UsageError(
+                f"{spec.name!r} is not scored from a map and a mask alone.", found=f"a metric that needs a {spec.needs}"
+            )
+    return chosen
 
 
 def _score(fn: Any, values: Map, mask: Mask, chance: Mapping[str, Map], reason: str) -> tuple[float, dict[str, float]]:
@@ -93,7 +112,7 @@ def _remarks(values: Map, mask: Mask, share: float) -> tuple[str, ...]:
     remarks = []
     if share < 1:
         remarks.append(f"{1 - share:.1%} of the mask lies outside what the model saw and counts as missed")
-    if bool((mask.data | ~seen(values)).all()):
+    if bool(mask.data[seen(values)].all()):
         remarks.append("the mask covers everything that the model saw, so no map can do better than another")
     return tuple(remarks)
 

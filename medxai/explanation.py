@@ -3,7 +3,7 @@
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, is_dataclass, replace
 from importlib.metadata import version
 from typing import Any, overload
 
@@ -14,7 +14,7 @@ from medxai.core.protocols import Attribution, Attributor
 from medxai.core.saliency import Provenance, Saliency
 from medxai.core.target import Target
 from medxai.core.volume import Case
-from medxai.errors import CatalogError, NonFiniteError
+from medxai.errors import CatalogError, NonFiniteError, UsageError
 from medxai.io.recipe import Prepared, Recipe
 from medxai.model.device import pick_device
 from medxai.model.footprint import footprint
@@ -63,18 +63,21 @@ def explain(
     infinite, and ModelError where the model does not fit the prepared image.
     """
     targets: Sequence[Target] = target if isinstance(target, Sequence) else (target,)
-    place = pick_device(device)
+    _check(method, targets, recipe)
+    place, network = pick_device(device), bare(model)
     started = time.perf_counter()
     prepared = recipe.apply(case.image)
     images = prepared.images.to(place)
-    traced = trace(bare(model), tuple(images.shape))
+    traced = trace(network, tuple(images.shape))
     with seeded(seed, place):
-        found = method.attribute(model, images, targets)
+        found = _resolved(method, traced).attribute(network, images, targets)
     shared = Provenance(
         method=type(method).__name__,
         parameters=_parameters(method),
+        model=f"{type(network).__module__}.{type(network).__qualname__}",
+        recipe_name=recipe.name,
         recipe=recipe.description,
-        weights_sha256=weights_sha256(bare(model)),
+        weights_sha256=weights_sha256(network),
         input_sha256=case.image.digest,
         seed=seed,
         device=str(place),
@@ -100,13 +103,40 @@ def _place(found: Attribution, target: Target, prepared: Prepared, traced: Trace
         remarks = (*remarks, *resolve_layer(traced, found.layer)[1])
     provenance = replace(
         shared,
-        target=repr(target),
+        target=repr(target) if is_dataclass(target) else f"{type(target).__qualname__}, not a named target",
         layer=found.layer,
         score=float(found.scores[0]),
         notices=tuple(dict.fromkeys((*shared.notices, *remarks))),
     )
     data, status = found.maps[0].detach().to("cpu", torch.float32), found.status[0]
     return Saliency(data if status.ok else data.nan_to_num(0, 0, 0), grid, prepared.geometry, provenance, status)
+
+
+def _check(method: Attributor, targets: Sequence[Target], recipe: Recipe) -> None:
+    kinds = {
+        "method": (
+            isinstance(method, Attributor) and not isinstance(method, type),
+            "an instance, as GradCAM()",
+            method,
+        ),
+        "target": (all(callable(target) for target in targets), "a target, as ClassScore(3)", targets),
+        "recipe": (isinstance(recipe, Recipe), "a Recipe, as Recipe.from_yaml(path)", recipe),
+    }
+    for name, (fits, expected, found) in kinds.items():
+        if not fits:
+            raise UsageError(f"This {name} cannot be used.", expected=expected, found=repr(found))
+
+
+def _resolved(method: Attributor, traced: Trace) -> Attributor:
+    """The method with its layer named, and known to be one whose place in the image can be told."""
+    layer = _parameters(method).get("layer")
+    if layer is None:
+        return method
+    name, _ = resolve_layer(traced, layer)
+    footprint(traced, name)
+    changed: Any = method
+    resolved: Attributor = replace(changed, layer=name)
+    return resolved
 
 
 def _parameters(method: Any) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from medxai.core.geometry import Geometry
 from medxai.core.saliency import Provenance, Saliency, Status
 from medxai.core.volume import Case, Mask
-from medxai.errors import InputError
+from medxai.errors import InputError, WriteError
 from medxai.evaluation import Evaluation
 from medxai.io.read import read_volume
 from medxai.io.write import made_folder, remove_file, write_file, write_json, write_nifti
@@ -24,6 +24,7 @@ SALIENCY, SEEN, PICTURE, PROVENANCE, SCORES = (
     "provenance.json",
     "scores.json",
 )
+NAMES = (SALIENCY, SEEN, PICTURE, PROVENANCE, SCORES)
 
 
 def save_overlay(
@@ -36,11 +37,10 @@ def save_overlay(
     """Write the saliency on the case's own grid, a picture of it and how it came to be, into the folder `out`.
 
     `saliency.nii.gz` holds raw float32 values, 0 where the model never looked; where that happens `seen.nii.gz` says so
-    voxel by voxel. Every file is whole or absent. No file holds a patient's name, a path or a date. Raises WriteError.
+    voxel by voxel. Every file is whole or absent. No file holds a patient's name, a path or a date.
+    An earlier result of ours in the folder makes room; raises WriteError where files of these names are not ours.
     """
-    out = made_folder(out)
-    for name in (SALIENCY, SEEN, PICTURE, PROVENANCE, SCORES):
-        remove_file(out / name)
+    out = _cleared(made_folder(out))
     grid = case.image.geometry
     values = saliency.on(grid)
     outside = values.isnan()
@@ -50,7 +50,7 @@ def save_overlay(
     if bool(outside.any()):
         write_nifti(out / SEEN, (~outside).float(), grid, intent_name="seen by model", limits=(0.0, 1.0))
         written.append(out / SEEN)
-    write_file(out / PICTURE, montage(case.image, saliency, mask))
+    write_file(out / PICTURE, montage(case.image, saliency, mask, values=values))
     write_json(out / PROVENANCE, _record(saliency, out / SALIENCY))
     written += [out / PICTURE, out / PROVENANCE]
     if evaluation is not None:
@@ -72,7 +72,7 @@ def load_overlay(path: str | Path) -> Saliency:
     data = volume.data[0].to(torch.float32)
     record = _recorded(path)
     if record is None:
-        unknown = Provenance("unknown", {}, (), "", "", 0, "", 0.0, {}, notices=_FOREIGN)
+        unknown = Provenance("unknown", {}, "", "", (), "", "", 0, "", 0.0, {}, notices=_FOREIGN)
         return Saliency(data, volume.geometry, volume.geometry, unknown)
     box = record["seen"]
     field = Geometry(np.array(box["affine"], np.float64), tuple(box["shape"]), box["units"])
@@ -82,7 +82,21 @@ def load_overlay(path: str | Path) -> Saliency:
     return Saliency(data, grid, field, known, Status(record["status"]["reason"]))
 
 
+_FORMAT = "medxai-saliency-1"
 _FOREIGN = ("no matching provenance.json beside the map: taken as valid and as seen everywhere",)
+
+
+def _cleared(out: Path) -> Path:
+    present = [out / name for name in NAMES if (out / name).exists()]
+    if present and (not (out / SALIENCY).is_file() or _recorded(out / SALIENCY) is None):
+        raise WriteError(
+            f"{out} holds files that an overlay would replace, and that no earlier overlay left whole.",
+            found=", ".join(path.name for path in present),
+            remedy="Remove them, or name another folder.",
+        )
+    for path in present:
+        remove_file(path)
+    return out
 
 
 def _recorded(path: Path) -> dict[str, Any] | None:
@@ -90,14 +104,18 @@ def _recorded(path: Path) -> dict[str, Any] | None:
     if not beside.is_file():
         return None
     try:
-        record: dict[str, Any] = json.loads(beside.read_text("utf-8"))
+        record: Any = json.loads(beside.read_text("utf-8"))
     except ValueError:
         return None
-    return record if record.get("saliency_sha256") == _digest(path) else None
+    ours = (
+        isinstance(record, dict) and record.get("format") == _FORMAT and record.get("saliency_sha256") == _digest(path)
+    )
+    return record if ours else None
 
 
 def _record(saliency: Saliency, path: Path) -> dict[str, Any]:
     return {
+        "format": _FORMAT,
         "status": {"ok": saliency.status.ok, "reason": saliency.status.reason},
         "provenance": saliency.provenance.as_dict(),
         "cells": _grid(saliency.geometry),

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from medxai.attribution.status import judge
+from medxai.attribution.status import judge, saturation
 from medxai.core.protocols import Attribution
 from medxai.core.target import Target
 from medxai.model.capture import Captured, capture
@@ -33,6 +33,13 @@ class Evidence:
     def G(self) -> Features:
         """The gradient of the score with respect to the activation."""
         return self._captured.gradient(self.scores)
+
+    @property
+    def reaction(self) -> Scores:
+        """max |G| * sum |A|: an upper bound of sum |G A|, per sample."""
+        steepest: Scores = torch.linalg.vector_norm(self.G.flatten(1), ord=torch.inf, dim=1)
+        mass: Scores = torch.linalg.vector_norm(self.A.flatten(1), ord=1, dim=1)
+        return steepest * mass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,13 +69,14 @@ class CAM(ABC):
                 output = network(images)
             with torch.enable_grad():
                 scores = [target(output) for target in targets]
+            notices = (*notices, *saturation(output, scores))
             return tuple(self._explain(Evidence(captured, score), layer, notices) for score in scores)
 
     def _explain(self, evidence: Evidence, layer: str, notices: tuple[str, ...]) -> Attribution:
         raw = _combine(self.weights(evidence), evidence.A)
         scores = evidence.scores.detach()
         maps = raw.relu() if self.relu else raw
-        return Attribution(maps, scores, judge(raw, maps, scores, evidence.G), layer, notices)
+        return Attribution(maps, scores, judge(raw, maps, scores, evidence.reaction), layer, notices)
 
 
 def _combine(weights: Weights, activation: Features) -> Maps:

@@ -15,6 +15,7 @@ from medxai.cli.options import (
     MaskFile,
     RecipeFile,
     Seed,
+    Spacing,
     Weights,
 )
 
@@ -31,6 +32,7 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter per option
     layer: Annotated[str, typer.Option("--layer", help="A name from `medxai layers`, or auto.")] = "auto",
     mask: MaskFile = None,
     label: Label = None,
+    spacing: Spacing = None,
     device: Device = "auto",
     seed: Seed = 0,
 ) -> None:
@@ -40,15 +42,18 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter per option
     with steps(5) as step:
         step("loading")
         import medxai
-        from medxai.catalog import find, methods
+        from medxai import catalog
+        from medxai.cli.checks import parse_spacing, refuse_own_input, refuse_strange_mask
         from medxai.cli.targets import parse_target
         from medxai.model.load import parse_factory_args
 
+        refuse_own_input([*images, *([mask] if mask else [])], out)
         goal = parse_target(target)
-        how = find(methods(), method)(layer=layer)
+        how = catalog.method(method, layer)
         prepare = medxai.Recipe.from_yaml(recipe)
+        case = medxai.load_case(*images, spacing=parse_spacing(spacing))
         region = None if mask is None else medxai.read_mask(mask, label)
-        case = medxai.load_case(*images)
+        refuse_strange_mask(region, case)
         step("model")
         network = medxai.load_model(model, weights, factory_args=parse_factory_args(factory_arg or []))
         step("explaining")
@@ -61,7 +66,7 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter per option
 
     show_saliency(saliency, out)
     if evaluation is not None:
-        show_evaluation(evaluation)
+        show_evaluation(evaluation, said=saliency.provenance.notices)
 
 
 def evaluate(
@@ -71,10 +76,16 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Score a saliency map against an annotation, beside what maps that know nothing would score."""
-    import medxai
-    from medxai.cli.report import print_json, show_evaluation
+    from medxai.cli.progress import steps
 
-    evaluation = medxai.evaluate(medxai.load_overlay(saliency), medxai.read_mask(mask, label))
+    with steps(3) as step:
+        step("loading")
+        import medxai
+        from medxai.cli.report import print_json, show_evaluation
+
+        found, region = medxai.load_overlay(saliency), medxai.read_mask(mask, label)
+        step("scoring")
+        evaluation = medxai.evaluate(found, region)
     if as_json:
         print_json(evaluation.as_dict())
     else:

@@ -18,6 +18,9 @@ MaskFile = Annotated[
     Path | None, typer.Option("--mask", help="Annotation to score against, on any grid of the patient.")
 ]
 Label = Annotated[int | None, typer.Option("--label", help="The label value that is the finding, in a label map.")]
+Spacing = Annotated[
+    str | None, typer.Option("--spacing", help="ROW,COLUMN in mm of a pixel, for pictures and films that do not say.")
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of every random number.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of every random number.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

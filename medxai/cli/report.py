@@ -22,8 +22,8 @@ def show_saliency(saliency: Saliency, out: Path) -> None:
     typer.echo(f"open: {out / 'overlay.png'}, or {out / 'saliency.nii.gz'} over the scan")
 
 
-def show_evaluation(evaluation: Evaluation) -> None:
-    """The scores beside their chance rows."""
+def show_evaluation(evaluation: Evaluation, said: Sequence[str] = ()) -> None:
+    """The scores beside their chance rows, and the notices that were not `said` before."""
     rows = [
         {
             "metric": s.metric,
@@ -35,7 +35,8 @@ def show_evaluation(evaluation: Evaluation) -> None:
     ]
     print_table(rows)
     for notice in evaluation.notices:
-        typer.echo(f"note: {notice}")
+        if notice not in said:
+            typer.echo(f"note: {notice}")
 
 
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -45,10 +46,13 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     from rich.text import Text
 
     shown = [key for key in rows[0] if any(row[key] not in ("", None, False) for row in rows)] if rows else []
-    table = Table(*shown)
+    table = Table()
+    for number, key in enumerate(shown):
+        table.add_column(key, overflow="fold", no_wrap=number == 0)
     for row in rows:
         table.add_row(*[Text(_cell(row[key])) for key in shown])
-    Console().print(table)
+    console = Console()
+    (console if console.is_terminal else Console(width=1000)).print(table)
 
 
 def print_json(value: Any) -> None:

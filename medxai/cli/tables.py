@@ -41,13 +41,20 @@ def layers(
     as_json: AsJson = False,
 ) -> None:
     """List the layers that a case passes through: type, output shape, stride in mm; marks the one that auto picks."""
-    import medxai
-    from medxai.model.layers import layer_table
-    from medxai.model.load import parse_factory_args
-    from medxai.model.trace import trace
+    from medxai.cli.progress import steps
 
-    network = medxai.load_model(model, weights, factory_args=parse_factory_args(factory_arg or []))
-    prepared = medxai.Recipe.from_yaml(recipe).apply(medxai.load_case(*images).image)
+    with steps(3) as step:
+        step("loading")
+        import medxai
+        from medxai.model.layers import layer_table
+        from medxai.model.load import parse_factory_args
+        from medxai.model.trace import trace
+
+        network = medxai.load_model(model, weights, factory_args=parse_factory_args(factory_arg or []))
+        step("preparing")
+        prepared = medxai.Recipe.from_yaml(recipe).apply(medxai.load_case(*images).image)
+        step("following")
+        table = layer_table(trace(network, tuple(prepared.images.shape)))
     spacing, units = prepared.geometry.spacing, prepared.geometry.units
     rows = [
         {
@@ -57,7 +64,7 @@ def layers(
             f"stride ({'mm' if units == 'mm' else 'px'})": _stride(row.jump, spacing),
             "recommended": row.recommended,
         }
-        for row in layer_table(trace(network, tuple(prepared.images.shape)))
+        for row in table
         if everything or row.usable
     ]
     _emit(rows, as_json)

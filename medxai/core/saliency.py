@@ -29,10 +29,12 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """All that is needed to compute a map again, and nothing that names a patient or a path."""
+    """How a map came to be: with the weights and voxels of these digests it can be computed again. Names no patient."""
 
     method: str
     parameters: Mapping[str, Any]
+    model: str
+    recipe_name: str
     recipe: tuple[Mapping[str, Any], ...]
     weights_sha256: str
     input_sha256: str

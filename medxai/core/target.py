@@ -4,6 +4,7 @@ Logits, not probabilities: a saturated probability has no gradient. Reference fr
 another) and granularity (class or group) are targets, not methods.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -27,6 +28,9 @@ class ClassScore:
     """The logit y_c of one class, the same for all samples or one per sample; also one output of a regressor."""
 
     index: int | tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        _classes(self.index if isinstance(self.index, tuple) else (self.index,), self)
 
     def __call__(self, output: Any) -> Scores:
         scores = _table(output, self)
@@ -67,6 +71,11 @@ class GroupScore:
 
     indices: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        _classes(self.indices, self)
+        if len(set(self.indices)) != len(self.indices):
+            raise TargetError(f"{self} counts a class twice.", remedy="Name each class once.")
+
     def __call__(self, output: Any) -> Scores:
         scores = _table(output, self)
         return scores[:, [_within(i, scores, self) for i in self.indices]].sum(1)
@@ -81,10 +90,11 @@ class ContrastScore:
     gamma: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.references or self.index in self.references:
+        _classes((self.index, *self.references), self)
+        if not self.references or len({self.index, *self.references}) != 1 + len(self.references):
             raise TargetError(
                 "ContrastScore compares a class with others.",
-                expected="at least one reference class, none of them the class itself",
+                expected="at least one reference class, each once and none of them the class itself",
                 found=f"{self.index} against {self.references}",
             )
 
@@ -137,7 +147,15 @@ class RegionScore:
         return (output[:, self.index] * region.to(output.dtype)).flatten(1).sum(1)
 
     def __repr__(self) -> str:
-        return f"RegionScore(index={self.index}, region={'predicted' if self.region is None else 'given'})"
+        if self.region is None:
+            return f"RegionScore(index={self.index}, region=predicted)"
+        digest = hashlib.sha256(self.region.cpu().contiguous().numpy().tobytes()).hexdigest()
+        return f"RegionScore(index={self.index}, region=given, sha256 {digest[:16]})"
+
+
+def _classes(indices: tuple[int, ...], target: object) -> None:
+    if not indices or any(not isinstance(index, int) or isinstance(index, bool) for index in indices):
+        raise TargetError(f"{target} names no class.", expected="at least one class number", found=f"{indices}")
 
 
 def _table(output: Any, target: object) -> Tensor:
@@ -146,7 +164,8 @@ def _table(output: Any, target: object) -> Tensor:
             f"{target} cannot be read from this output.",
             expected="a tensor (batch, classes)",
             found=_describe(output),
-            remedy="Wrap the model so that it returns its logits, or choose a target made for this output.",
+            remedy="SignedScore reads a head with one output, RegionScore a segmentation; else wrap the model so that "
+            "it returns its logits.",
         )
     return output
 

@@ -3,11 +3,12 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
-import numpy as np
+import torch
 
 from medxai.core.geometry import Geometry
-from medxai.errors import GeometryError, InputError
+from medxai.errors import GeometryError, InputError, MaskError
 from medxai.shapes import Channels, MaskArray
 
 
@@ -31,12 +32,14 @@ class Volume:
                 found=f"{tuple(self.data.shape)}",
             )
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over voxels, their type and the grid; says nothing about names or paths."""
-        array = np.ascontiguousarray(self.data.numpy())
-        head = f"{array.dtype.str}{array.shape}{self.geometry.units}".encode()
-        return hashlib.sha256(head + self.geometry.affine.tobytes() + array.tobytes()).hexdigest()
+        voxels = self.data.detach().cpu().contiguous()
+        result = hashlib.sha256(f"{voxels.dtype}{tuple(voxels.shape)}{self.geometry.units}".encode())
+        result.update(self.geometry.affine.tobytes())
+        result.update(voxels.reshape(-1).view(torch.uint8).numpy().data)
+        return result.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +55,8 @@ class Mask:
             raise GeometryError(
                 "Mask and grid differ in size.", expected=f"{self.geometry.shape}", found=f"{tuple(self.data.shape)}"
             )
+        if self.data.dtype != torch.bool:
+            raise MaskError("A mask is true or false at every voxel.", found=f"{self.data.dtype}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,18 +26,17 @@ def seen(saliency: Map) -> MaskArray:
 
 
 def top_share(saliency: Map, mask: MaskArray, count: int) -> float:
-    """Expected number of mask voxels among the `count` highest, ties broken at random, outside voxels last.
+    """Expected number of mask voxels among the `count` highest that the model saw, ties broken at random.
 
     Values above the count-th count fully; the tied block at it contributes its free slots times the share of the
     block that lies in the mask.
     """
-    values = saliency.nan_to_num(nan=-torch.inf).flatten()
-    inside = mask.flatten()
-    edge = values.topk(min(count, values.numel())).values[-1]
+    inside, values = mask[seen(saliency)], saliency[seen(saliency)]
+    edge = values.topk(count).values[-1]
     above, tied = values > edge, values == edge
-    slots = count - int(above.sum())
-    return _count(above & inside) + slots * _count(tied & inside) / max(_count(tied), 1)
+    slots = count - _count(above)
+    return _count(above & inside) + slots * _count(tied & inside) / _count(tied)
 
 
-def _count(mask: Tensor) -> float:
-    return float(mask.sum())
+def _count(mask: Tensor) -> int:
+    return int(torch.count_nonzero(mask))

@@ -31,19 +31,28 @@ def mass_in_mask(saliency: Map, mask: MaskArray) -> float:
 
 
 def iou_at_mask_size(saliency: Map, mask: MaskArray) -> float:
-    """Overlap I / (2 k - I) of the mask with as many of the highest voxels k as the mask has.
+    """Overlap I / (k + |M| - I) of the mask M with the k highest voxels, k = |M| or as many as the model saw.
 
     I is the expected overlap when ties are broken at random. No threshold is chosen, so none can be tuned.
     """
     if undefined(saliency, mask):
         return nan
-    size = int(mask.sum())
-    overlap = top_share(saliency, mask, size)
-    return overlap / (2 * size - overlap)
+    size = int(torch.count_nonzero(mask))
+    chosen = min(size, int(torch.count_nonzero(seen(saliency))))
+    overlap = top_share(saliency, mask, chosen)
+    return overlap / (chosen + size - overlap)
+
+
+def _share(share: float) -> float:
+    return share
+
+
+def _same_size(share: float) -> float:
+    return share / (2 - share)
 
 
 METRICS = (
-    MetricSpec(pointing_game, needs="mask", best=1.0, span=(0.0, 1.0)),
-    MetricSpec(mass_in_mask, needs="mask", best=1.0, span=(0.0, 1.0)),
-    MetricSpec(iou_at_mask_size, needs="mask", best=1.0, span=(0.0, 1.0)),
+    MetricSpec(pointing_game, needs="mask", best=1.0, span=(0.0, 1.0), uniform=_share),
+    MetricSpec(mass_in_mask, needs="mask", best=1.0, span=(0.0, 1.0), uniform=_share),
+    MetricSpec(iou_at_mask_size, needs="mask", best=1.0, span=(0.0, 1.0), uniform=_same_size),
 )

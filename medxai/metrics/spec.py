@@ -9,12 +9,16 @@ Needs = Literal["map", "mask", "probe", "method"]
 
 @dataclass(frozen=True, slots=True)
 class MetricSpec:
-    """One row of facts: the pure function, what it needs, its best value and its range."""
+    """One row of facts: the pure function, what it needs, its best value, its range, and what knowing nothing scores.
+
+    `uniform` is the score of a uniform map, given the share of the field that the mask fills.
+    """
 
     fn: Callable[..., float]
     needs: Needs
     best: float
     span: tuple[float, float]
+    uniform: Callable[[float], float]
     unit: str = ""
 
     @property

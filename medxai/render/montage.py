@@ -13,6 +13,7 @@ from medxai.render.palette import FAINT, INK, Values, scale_of, window_of
 from medxai.render.panel import Panel, draw_bar, draw_legend, draw_panel
 from medxai.render.sheet import Box, Sheet
 from medxai.render.slices import placed, planes_through, sparsest_axis, strip
+from medxai.shapes import Map
 
 _SHOWN = 0.2
 _WIDTH, _ROW, _STRIP, _FILM = 1160, 460, 230, 760
@@ -25,15 +26,19 @@ class _Row:
     height: int
 
 
-def montage(image: Volume, saliency: Saliency, mask: Mask | None = None, *, title: str = "") -> bytes:
+def montage(
+    image: Volume, saliency: Saliency, mask: Mask | None = None, *, title: str = "", values: Map | None = None
+) -> bytes:
     """A PNG of the map on the image's own grid, as radiologists hang it; the same values give the same bytes.
 
     A plane through the map's peak is shown bare and with the map; a volume in all three voxel planes, and in up to
     seven slices across the sparsest axis, from where map (above a fifth of its peak) or mask begins to where both end.
     Aspect is true; letters name the patient directions where the grid knows them. The colour bar carries raw values.
     Stripes mark what the model never saw. A degenerate map is named, never drawn. The file holds pixels and no text.
+    `values` is the map on the image's grid, where it was read already.
     """
-    scene, trouble = _scene(image, saliency, mask)
+    read = saliency.on(image.geometry) if values is None else values
+    scene, trouble = _scene(image, saliency, mask, read.numpy().reshape(image.geometry.shape3))
     placed_rows = _lay_out(_rows(scene, _peak(scene)))
     boxes = [box for row in placed_rows for _, box in row]
     right = max(box.left + box.width for box in boxes)
@@ -54,9 +59,8 @@ def montage(image: Volume, saliency: Saliency, mask: Mask | None = None, *, titl
     return sheet.png()
 
 
-def _scene(image: Volume, saliency: Saliency, mask: Mask | None) -> tuple[Scene, str]:
+def _scene(image: Volume, saliency: Saliency, mask: Mask | None, values: Values) -> tuple[Scene, str]:
     grid = image.geometry
-    values = saliency.on(grid).numpy().reshape(grid.shape3)
     scale = scale_of(values) if saliency.status.ok else None
     trouble = "" if scale else f"{saliency.status}, no map to show"
     if scale is None and saliency.status.ok:

@@ -20,7 +20,7 @@ CELLS = (5, 6, 7)
 
 
 def make(name, layer=LAYER):
-    return catalog.methods()[name](layer=layer)
+    return catalog.method(name, layer)
 
 
 def maps(name, model, x, target=TARGET):
@@ -214,6 +214,7 @@ def test_description_travels(name, ndim):
         ("zero gradient", lambda head: head.weight.data.zero_()),
         ("no positive evidence", lambda head: head.weight.data.abs_().neg_()),
         ("the score is not finite", lambda head: head.bias.data.fill_(torch.nan)),
+        ("vanishing gradient", lambda head: (head.weight.data.mul_(1e-30), head.bias.data.fill_(1.0))),
     ],
 )
 def test_degenerate_maps_say_so(name, ndim, reason, break_it):

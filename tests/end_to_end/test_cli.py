@@ -1,11 +1,14 @@
 """The command line as a user meets it: results, tables, and one clear sentence where something is wrong."""
 
+import gzip
 import json
 import subprocess
 import sys
 
 import nibabel as nib
 import numpy as np
+import pydicom
+import pydicom.data
 import pytest
 import torch
 import yaml
@@ -67,13 +70,90 @@ def test_nothing_written_names_the_patient_or_a_path(run, scan):
     folder, words = scan
     marked = folder / "DOE_JANE_19700101"
     marked.mkdir()
-    (folder / "scan.nii.gz").rename(marked / "DOE_JANE.nii.gz")
+    image = nib.load(folder / "scan.nii.gz")
+    image.header["descrip"], image.header["aux_file"], image.header["db_name"] = b"DOE", b"DOE", b"DOE"
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"DOE JANE"))
+    nib.save(image, marked / "DOE_JANE.nii.gz")
     words[1] = str(marked / "DOE_JANE.nii.gz")
+    code, out, err = run(*words, "--mask", folder / "labels.nii.gz", "--label", "2")
+    assert code == 0, err
+    written = list((folder / "out").iterdir())
+    assert len(written) == 4
+    for path in written:
+        stored = path.read_bytes()
+        for blob in (stored, gzip.decompress(stored) if path.suffix == ".gz" else b""):
+            assert b"DOE" not in blob
+            assert str(folder).encode() not in blob
+    assert "DOE" not in out
+
+
+def test_nothing_of_a_dicom_header_is_written(run, tmp_path):
+    path = pydicom.data.get_testdata_file("CT_small.dcm", download=False)
+    header = pydicom.dcmread(path)
+    header.PatientName, header.PatientID, header.InstitutionName = "DOE^JANE", "DOE4711", "DOE HOSPITAL"
+    header.AccessionNumber, header.StudyDate = "DOE0815", "19700101"
+    header.save_as(tmp_path / "slice.dcm")
+    plan = tmp_path / "recipe.yaml"
+    plan.write_text(yaml.safe_dump({"name": "as is", "transforms": []}), "utf-8")
+    code, out, err = run(*command(tmp_path / "slice.dcm", tmp_path, plan, 0, tmp_path / "out"))
+    assert code == 0, err
+    secrets = [b"DOE", b"19700101", header.SOPInstanceUID.encode(), header.StudyInstanceUID.encode()]
+    for file in (tmp_path / "out").iterdir():
+        stored = file.read_bytes()
+        for blob in (stored, gzip.decompress(stored) if file.suffix == ".gz" else b""):
+            assert not any(secret in blob for secret in secrets)
+    assert "DOE" not in out
+
+
+def test_an_empty_mask_is_undefined_in_json_too(run, scan):
+    folder, words = scan
     assert run(*words)[0] == 0
-    for path in (folder / "out").iterdir():
-        blob = path.read_bytes() if path.suffix != ".gz" else nib.load(path).header.binaryblock
-        assert b"DOE" not in blob
-        assert str(folder).encode() not in blob
+    code, text, _ = run(
+        "evaluate", folder / "out" / "saliency.nii.gz", folder / "labels.nii.gz", "--label", "9", "--json"
+    )
+    assert code == 0
+    found = json.loads(text)
+    assert found["mask_share_seen_by_model"] is None
+    assert {(row["value"], row["reason"]) for row in found["scores"]} == {(None, "empty mask")}
+
+
+def test_a_map_away_from_its_record_says_what_was_assumed(run, scan):
+    folder, words = scan
+    assert run(*words)[0] == 0
+    alone = folder / "alone.nii.gz"
+    (folder / "out" / "saliency.nii.gz").rename(alone)
+    _, text, _ = run("evaluate", alone, folder / "labels.nii.gz", "--label", "2", "--json")
+    assert any("no matching provenance.json" in notice for notice in json.loads(text)["notices"])
+
+
+def test_results_never_replace_an_input_or_a_strangers_file(run, scan):
+    folder, words = scan
+    out = folder / "out"
+    out.mkdir()
+    scan_bytes = (folder / "scan.nii.gz").read_bytes()
+    (out / "saliency.nii.gz").write_bytes(scan_bytes)
+    code, _, err = run(words[0], out / "saliency.nii.gz", *words[2:])
+    assert code == 2
+    assert "would be replaced" in err
+    code, _, err = run(*words)
+    assert code == 2
+    assert "saliency.nii.gz" in err
+    assert (out / "saliency.nii.gz").read_bytes() == scan_bytes
+    (out / "saliency.nii.gz").unlink()
+    assert run(*words)[0] == 0
+    assert run(*words)[0] == 0
+
+
+def test_a_mask_of_another_place_is_refused_before_anything_is_computed(run, scan):
+    folder, words = scan
+    far = nib.load(folder / "labels.nii.gz")
+    moved = far.affine.copy()
+    moved[:3, 3] += 5000
+    nib.save(nib.Nifti1Image(np.asarray(far.dataobj), moved), folder / "far.nii.gz")
+    code, _, err = run(*words, "--mask", folder / "far.nii.gz", "--label", "2")
+    assert code == 2
+    assert "same patient" in err
+    assert not (folder / "out").exists()
 
 
 def test_evaluating_the_file_equals_evaluating_in_memory(run, scan):
@@ -142,6 +222,9 @@ def test_tables(run, scan):
         ({"--recipe": "missing.yaml"}, "missing.yaml"),
         ({"--factory-arg": "levels=2"}, "down.1.weight"),
         ({"--device": "cuda:99"}, "cuda:99"),
+        ({"--seed": "99999999999999999999"}, "seed"),
+        ({"--spacing": "0,1"}, "positive size"),
+        ({"--spacing": "1"}, "ROW,COLUMN"),
         ({"scan": "missing.nii.gz"}, "missing.nii.gz"),
     ],
     ids=str,
@@ -149,6 +232,8 @@ def test_tables(run, scan):
 def test_one_sentence_and_exit_code_two_for_what_the_user_got_wrong(run, scan, replace, says):
     _, words = scan
     for option, value in replace.items():
+        if option not in {"scan", *words}:
+            words += [option, ""]
         words[1 if option == "scan" else words.index(option) + 1] = value
     code, _, err = run(*words)
     assert code == 2

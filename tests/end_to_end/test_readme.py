@@ -6,8 +6,11 @@ from pathlib import Path
 
 import nibabel as nib
 import pytest
+import torch
 
+from medxai.core.target import ClassScore
 from medxai.demo.run import Plan, run_demo
+from tests.networks import LAYER, images, net
 
 ROOT = Path(__file__).parents[2]
 SHOWN = "patient-65"
@@ -48,6 +51,25 @@ def test_the_commands_of_the_readme_exist(monkeypatch, capsys):
     assert set(shown) == {"explain", "evaluate", "layers", "methods", "metrics"}
     for command in shown:
         assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0
+
+
+def test_the_method_and_the_metric_of_the_documentation():
+    """Both do what their own words say, on a network and a map worked out by hand."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extending.md").read_text("utf-8"), re.DOTALL)
+    shown: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "shown", "exec"), shown)  # noqa: S102 - our own text
+    model, x = net(3), images(3)
+    model[8].weight.data[1] *= torch.tensor([1.0, -1, 1, -1, 1, -1])
+    found = shown["PositiveGradCAM"](layer=LAYER)(model, x, ClassScore(1)).maps
+    weights = model[8].weight[1].clamp(min=0) / found[0].numel()
+    with torch.no_grad():
+        expected = torch.einsum("k,bk...->b...", weights, model.eval()[:5](x))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
+    row = shown["PRECISION"]
+    mask = torch.tensor([True, True, False, False])
+    assert row.fn(torch.tensor([3.0, 0.0, 1.0, 0.0]), mask) == 0.5
+    assert row.fn(torch.ones(4), mask) == row.uniform(0.5)
 
 
 def test_the_notebook(demo, monkeypatch):

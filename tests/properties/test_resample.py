@@ -9,7 +9,7 @@ from medxai.core.resample import inside, read_on
 from medxai.core.saliency import Provenance, Saliency
 from medxai.errors import GeometryError
 
-NOTHING = Provenance("none", {}, (), "", "", 0, "cpu", 0.0, {})
+NOTHING = Provenance("none", {}, "", "", (), "", "", 0, "cpu", 0.0, {})
 
 
 def positions(grid: Geometry) -> np.ndarray:

@@ -11,6 +11,8 @@ from medxai.core.volume import Mask, Volume
 KNOWN = Provenance(
     method="GradCAM",
     parameters={},
+    model="",
+    recipe_name="",
     recipe=(),
     weights_sha256="",
     input_sha256="",
