@@ -94,5 +94,10 @@ def check_settings(name: str, transform: Any, mode: object) -> None:
         problem = "Affine with align_corners=True: MONAI's affine is off wherever the size changes."
     elif name == "Spacing" and transform.recompute_affine:
         problem = "Spacing with recompute_affine=True: MONAI then loses the origin."
+    elif name == "EnsureChannelFirst" and transform.input_channel_dim is not None:
+        problem = (
+            f"EnsureChannelFirst with channel_dim={transform.input_channel_dim!r}: it permutes axes and keeps the "
+            "affine. Images reach a recipe channel first; use it without channel_dim."
+        )
     if problem:
         raise RecipeError(problem, remedy="Choose another setting." if "use " not in problem else "")

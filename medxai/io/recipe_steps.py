@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from medxai.errors import RecipeError
-from medxai.io.recipe_rules import READING, check_name, check_settings
+from medxai.io.recipe_rules import IN_PLACE, READING, check_name, check_settings
+from medxai.shapes import Affine
 
 IMAGE = "image"
 FAILURES = (ValueError, TypeError, RuntimeError, KeyError, IndexError, AttributeError, AssertionError, ArithmeticError)
@@ -21,15 +22,17 @@ FAILURES = (ValueError, TypeError, RuntimeError, KeyError, IndexError, Attribute
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One transform of images, or of dictionaries that hold one under "image"."""
+    """One transform of images, or of dictionaries that hold one under "image"; `in_place` ones may move no voxel."""
 
     name: str
     transform: Any
     parameters: Mapping[str, Any]
     keyed: bool = False
     notice: str = ""
+    in_place: bool = False
 
     def __call__(self, image: Tensor) -> Tensor:
+        shape, affine = tuple(image.shape[1:]), _affine(image)
         result = self.transform({IMAGE: image})[IMAGE] if self.keyed else self.transform(image)
         if not isinstance(result, Tensor) or not hasattr(result, "affine"):
             raise RecipeError(
@@ -37,6 +40,13 @@ class Step:
                 expected="a MetaTensor",
                 found=type(result).__name__,
                 remedy="Keep meta tracking on (track_meta=True, image_only=True).",
+            )
+        if self.in_place and (tuple(result.shape[1:]) != shape or not np.array_equal(_affine(result), affine)):
+            raise RecipeError(
+                f"{self.name} is to change values only, and it moved voxels.",
+                expected=f"the same affine and {shape} voxels",
+                found=f"{tuple(result.shape[1:])} voxels, affine {_affine(result).tolist()}",
+                remedy="Check its parameters.",
             )
         return result
 
@@ -115,7 +125,7 @@ def _taken(transform: Any, trusted: Sequence[str]) -> Step | None:
     if keyed:
         own.allow_missing_keys = True
     if {name, kind.__name__} & set(trusted):
-        return _step(name, own, _attributes(own), keyed, f"{name}: its affine is taken on the user's word")
+        return _step(name, own, _attributes(own), keyed, trusted=True)
     if not ours:
         raise RecipeError(
             f"{kind.__name__} is not a transform of MONAI, so nobody knows how it moves voxels.",
@@ -131,13 +141,18 @@ def _mode(transform: Any, keyed: bool) -> object:
     return mode[transform.keys.index(IMAGE)] if keyed and isinstance(mode, tuple) else mode
 
 
-def _step(name: str, transform: Any, parameters: Mapping[str, Any], keyed: bool = False, notice: str = "") -> Step:
+def _step(name: str, transform: Any, parameters: Mapping[str, Any], keyed: bool = False, trusted: bool = False) -> Step:
+    notices = [f"{name}: its affine is taken on the user's word"] if trusted else []
     if getattr(transform, "lazy", False):
         transform.lazy = False
-        notice = f"{notice}; lazy resampling switched off".removeprefix("; ")
+        notices.append("lazy resampling switched off")
     if name == "Affine" and not keyed:
         transform.image_only = True
-    return Step(name, transform, parameters, keyed, notice)
+    return Step(name, transform, parameters, keyed, "; ".join(notices), name in IN_PLACE and not trusted)
+
+
+def _affine(image: Tensor) -> Affine:
+    return np.asarray(image.affine, np.float64).copy()  # type: ignore[attr-defined]
 
 
 def _array(transform: Any) -> Any:

@@ -1,6 +1,7 @@
 """Recipes: YAML and Compose mean the same, and everything unlawful is refused by name with a way out."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from medxai.core.geometry import Geometry
 from medxai.core.volume import Volume
 from medxai.errors import InputError, RecipeError
 from medxai.io.recipe import Recipe
+from medxai.io.recipe_steps import step_from_yaml
 from tests.io.phantoms import address, random_affine
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "recipes"
@@ -134,6 +136,8 @@ REFUSED: dict[str, tuple[str, str]] = {
     "zoom area": ("Zoom: {zoom: 2}", "mode='area'"),
     "affine corners": ("Affine: {scale_params: [2, 2, 2], align_corners: true}", "align_corners"),
     "recomputed": ("Spacing: {pixdim: [1, 1, 1], recompute_affine: true}", "recompute_affine"),
+    "channel axis": ("EnsureChannelFirst: {channel_dim: 2}", "channel_dim=2.*channel first"),
+    "no channel": ("EnsureChannelFirst: {channel_dim: no_channel}", "channel_dim='no_channel'"),
     "two in one": ("{Flip: {}, Rotate90: {}}", "names one transform"),
     "no mapping": ("Flip: 3", "no mapping"),
 }
@@ -183,6 +187,23 @@ def test_foreign_classes_need_trust_and_an_affine() -> None:
     assert "user's word" in trusted.notices[0]
     with pytest.raises(RecipeError, match="lost the affine"):
         Recipe.from_compose([Forget()], trusted=("Forget",)).apply(FILM)
+
+
+def test_a_channel_axis_is_refused_in_a_compose_too() -> None:
+    for step in (mt.EnsureChannelFirst(channel_dim=2), mt.EnsureChannelFirstd("image", channel_dim="no_channel")):
+        with pytest.raises(RecipeError, match="channel_dim"):
+            Recipe.from_compose([step])
+
+
+def test_steps_of_values_that_move_voxels_are_refused_by_name() -> None:
+    for axis in (0, 1):
+        flipped = step_from_yaml({"Flip": {"spatial_axis": axis}})
+        posing = replace(flipped, name="ScaleIntensity", in_place=True)
+        with pytest.raises(RecipeError, match="ScaleIntensity is to change values only, and it moved voxels"):
+            Recipe("r", (posing,)).apply(FILM)
+    longer = replace(step_from_yaml({"SpatialPad": {"spatial_size": [10, 13], "method": "end"}}), in_place=True)
+    with pytest.raises(RecipeError, match=r"SpatialPad.*\(10, 12\) voxels.*\(10, 13\)"):
+        Recipe("r", (longer,)).apply(FILM)
 
 
 def test_dictionary_modes_are_read_at_the_image() -> None:

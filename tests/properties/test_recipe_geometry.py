@@ -18,7 +18,7 @@ from medxai.core.geometry import Geometry
 from medxai.core.volume import Volume
 from medxai.errors import RecipeError
 from medxai.io.recipe import Recipe
-from medxai.io.recipe_rules import SPATIAL
+from medxai.io.recipe_rules import IN_PLACE, SPATIAL
 from medxai.io.recipe_steps import step_from_yaml
 from tests.io.phantoms import random_affine
 
@@ -198,3 +198,44 @@ def test_what_is_refused_does_lie(name: str) -> None:
     assert worst > 0.2
     with pytest.raises(RecipeError):
         Recipe.from_compose([LIARS[name]])
+
+
+VALUES: dict[str, dict[str, Any]] = {
+    "AdjustContrast": {"gamma": 2.0},
+    "CastToType": {"dtype": "float32"},
+    "ClipIntensityPercentiles": {"lower": 1, "upper": None},
+    "EnsureChannelFirst": {},
+    "EnsureType": {"data_type": "tensor"},
+    "GaussianSharpen": {},
+    "GaussianSmooth": {"sigma": 0.7},
+    "Identity": {},
+    "MedianSmooth": {"radius": 1},
+    "NormalizeIntensity": {"nonzero": True, "channel_wise": True},
+    "RepeatChannel": {"repeats": 3},
+    "ScaleIntensity": {"minv": -1, "maxv": 1},
+    "ScaleIntensityFixedMean": {"factor": 0.5},
+    "ScaleIntensityRange": {"a_min": 0, "a_max": 90, "b_min": 0, "b_max": 1},
+    "ScaleIntensityRangePercentiles": {"lower": 1, "upper": 100, "b_min": 0, "b_max": 1},
+    "ShiftIntensity": {"offset": 7.0},
+    "StdShiftIntensity": {"factor": 2.0},
+    "ThresholdIntensity": {"threshold": 20.0},
+    "ToTensor": {},
+}
+
+
+def test_every_transform_of_values_is_tried() -> None:
+    assert set(VALUES) == IN_PLACE
+
+
+@pytest.mark.parametrize(("name", "d"), [(name, d) for name in sorted(IN_PLACE) for d in (2, 3)])
+def test_transforms_of_values_leave_every_voxel_where_it_was(name: str, d: int) -> None:
+    shape = (13, 14, 11)[:d]
+    geometry = Geometry(random_affine(8, shear=0.3), shape)
+    lump = np.array([5, 8, 4])[:d]
+    squares = sum((axis - at) ** 2 for axis, at in zip(np.indices(shape), lump, strict=True))
+    data = torch.from_numpy(90 * np.exp(-np.asarray(squares) / 3.0)).float()[None]
+    prepared = Recipe("r", (step_from_yaml({name: VALUES[name]}),)).apply(Volume(data, geometry))
+    assert prepared.geometry == geometry
+    for channel in prepared.images[0]:
+        peak = np.array(np.unravel_index(int(channel.argmax()), shape))
+        assert np.abs(peak - lump).sum() <= (1 if name == "MedianSmooth" else 0)
