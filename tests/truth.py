@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from medxai.core.geometry import Geometry
+from tests.io.phantoms import write_series
 
 Array = NDArray[np.float64]
 WIDTH = 2.2  # voxels; wide enough that sampling alone moves no centre of mass
@@ -57,6 +58,12 @@ def save(person: Patient, folder: Path) -> Path:
     return path
 
 
+def save_series(person: Patient, folder: Path) -> Path:
+    """A DICOM series under shuffled names and InstanceNumbers, its values in thousandths."""
+    write_series(folder / "series", np.rint(1000 * person.voxels).astype(np.int16), person.grid.affine)
+    return folder / "series"
+
+
 def save_mha(person: Patient, folder: Path) -> Path:
     path = folder / "scan.mha"
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ person.grid.affine
@@ -82,11 +89,17 @@ def recipe(seed: int, person: Patient, path: Path) -> Path:
         {"SpatialPad": {"spatial_size": [64 + n for n in pad]}},
         {"BorderPad": {"spatial_border": pad}},
         {"CenterSpatialCrop": {"roi_size": [int(min(person.grid.shape) * 0.97)] * 3}},
-        {"Orientation": {"axcodes": codes[1]}},
-        {"Spacing": {"pixdim": [float(s) for s in _reordered(spacing, person, codes[1]) * rng.uniform(0.5, 0.8, 3)]}},
+    ]
+    step = [float(s) for s in _reordered(spacing, person, codes[1]) * rng.uniform(0.5, 0.8, 3)]
+    turn = [float(angle) for angle in rng.uniform(-0.4, 0.4, 3)]
+    resampling: list[list[dict[str, dict[str, object]]]] = [
+        [{"Orientation": {"axcodes": codes[1]}}, {"Spacing": {"pixdim": step}}],
+        [{"Rotate": {"angle": turn, "keep_size": False, "mode": "bilinear"}}],
+        [{"Zoom": {"zoom": [float(z) for z in rng.uniform(1.2, 1.6, 3)], "keep_size": False, "mode": "trilinear"}}],
+        [{"Resize": {"spatial_size": [int(n) for n in rng.integers(80, 100, 3)], "mode": "trilinear"}}],
     ]
     chosen = [extra[i] for i in rng.permutation(5)[:2]]
-    steps = [*sure, *chosen, *extra[5:]] if seed % 2 else [*sure, *chosen]
+    steps = [*sure, *chosen, *resampling[seed // 2 % 4]] if seed % 2 else [*sure, *chosen]
     path.write_text(yaml.safe_dump({"name": "random", "transforms": steps}), "utf-8")
     return path
 

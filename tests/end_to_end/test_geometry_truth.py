@@ -1,16 +1,21 @@
 """Landmarks known in patient millimetres come back from the command line where they are, and every mutant is caught."""
 
+import re
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from scipy import ndimage
 from typer.testing import CliRunner
 
+import medxai
 import medxai.core.resample
 from medxai.cli.app import app
 from medxai.core.geometry import Geometry
-from tests.truth import centres, command, masses, patient, recipe, save, save_mha
+from tests.truth import centres, command, looker, masses, patient, recipe, save, save_mha, save_series
 
 LANDMARK_MM = 0.05
 SECOND_INTERPOLATION = 0.02  # of the longest voxel edge; every other recipe resamples before the model sees the scan
@@ -60,6 +65,53 @@ def test_each_landmark_keeps_its_share(seed, tmp_path):
     person, path = explained(seed, tmp_path)
     shares = masses(*by_nibabel(path), person.landmarks)
     np.testing.assert_allclose(shares / shares[0], person.heights, rtol=0.03)
+
+
+@pytest.mark.parametrize("seed", [40, 42, 44])
+def test_landmarks_of_a_dicom_series_come_home(seed, tmp_path):
+    person, path = explained(seed, tmp_path, write=save_series)
+    assert error_mm(person, path, by_nibabel) <= LANDMARK_MM
+    assert error_mm(person, path, by_simpleitk) <= LANDMARK_MM
+
+
+@pytest.mark.parametrize("write", [save, save_mha], ids=["nifti", "mha"])
+@pytest.mark.parametrize("seed", [50, 52])
+def test_every_voxel_comes_home_with_its_address(seed, write, tmp_path):
+    """A recipe that only turns, flips and pads, a network that looks at single voxels: the map is the scan itself."""
+    person = patient(seed, size=20)
+    address = np.arange(1, person.voxels.size + 1, dtype=np.float64).reshape(person.voxels.shape)
+    image = write(replace(person, voxels=address), tmp_path)
+    plan = recipe(seed, person, tmp_path / "recipe.yaml")
+    plan.write_text(re.sub(r"(?m)^- CenterSpatialCrop:\n(  .*\n)*", "", plan.read_text()))
+    done = CliRunner().invoke(app, command(image, tmp_path, plan, 0, tmp_path / "out"), catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    for read in (by_nibabel, by_simpleitk):
+        values, affine = read(tmp_path / "out" / "saliency.nii.gz")
+        assert Geometry(affine, values.shape).distance(person.grid) <= 1e-3
+        np.testing.assert_array_equal(np.rint(values / values[0, 0, 0]), address)
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3])
+@pytest.mark.parametrize("seed", [60, 61])
+def test_every_cell_sits_at_the_centre_of_what_it_sees(levels, seed, tmp_path):
+    """The centre of mass of a cell's gradient on the image, in patient millimetres, against the map's own grid."""
+    person = patient(seed, size=40)
+    case = medxai.load_case(save(person, tmp_path))
+    plan = medxai.Recipe.from_yaml(recipe(seed, person, tmp_path / "recipe.yaml"))
+    model = looker(levels)
+    saliency = medxai.explain(model, case, medxai.GradCAM(layer="act"), medxai.ClassScore(1), plan, device="cpu")
+    prepared = plan.apply(case.image)
+    images = torch.rand(prepared.images.shape, requires_grad=True)
+    layer = model.act(model.down(images))
+    draw = np.random.default_rng(seed)
+    for _ in range(10):
+        cell = tuple(int(draw.integers(2, n - 2)) for n in layer.shape[2:])
+        (gradient,) = torch.autograd.grad(layer[(0, 0, *cell)], images, retain_graph=True)
+        seen = gradient[0, 0].double().numpy()
+        index = np.stack(np.meshgrid(*[np.arange(n) for n in seen.shape], indexing="ij"), -1).reshape(-1, 3)
+        middle = (seen.reshape(-1, 1) * index).sum(0) / seen.sum()
+        claimed = prepared.geometry.index(saliency.geometry.world(np.array(cell, float)))
+        assert np.abs(middle - claimed).max() <= 0.5
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3])
