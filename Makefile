@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint format bench docs clean
+.PHONY: demo test test-slow lint format bench bench-brats docs clean
 
 demo: .venv/.ready
 	$(BIN)/medxai demo
@@ -24,6 +24,9 @@ format: .venv/.ready
 
 bench: .venv/.ready
 	$(BIN)/python -m benchmarks.speed
+
+bench-brats: .venv/.ready
+	$(BIN)/python -m benchmarks.brats_patches
 
 docs: .venv/.docs
 	$(BIN)/sphinx-build -W -b html docs docs/_build/html
