@@ -1,5 +1,6 @@
-"""From stored pixel values to the values of the modality: decode, invert once where a film asks for it, rescale."""
+"""From stored pixel values to the values of the modality: decode, rescale or look up, invert a film once where it asks for it."""
 
+import struct
 from typing import Any
 
 import numpy as np
@@ -16,20 +17,40 @@ Array = NDArray[Any]
 def modality_values(header: Header, film: bool) -> tuple[Array, tuple[str, ...]]:
     """(row, column) float32 values of one file, and the repairs that were made.
 
-    A MONOCHROME1 film is inverted about its stored range, max + min - value, before rescaling, so that dense is
-    bright. Slices are never inverted: their rescaled values have a physical unit, and MONOCHROME1 speaks of display.
+    A MONOCHROME1 film is inverted so that dense is bright: about its stored range, max + min - value, before rescaling;
+    where a lookup table gives the values, after it and about the range of the table, which need not be linear. Slices
+    are never inverted: their rescaled values have a physical unit, and MONOCHROME1 speaks of display.
     """
     dataset = _whole(header)
-    stored = _stored(header, dataset)
+    stored = _stored(header, dataset).astype(np.int64)
     repairs: list[str] = []
-    if dataset.PhotometricInterpretation == "MONOCHROME1":
+    negative = dataset.PhotometricInterpretation == "MONOCHROME1"
+    if negative:
         repairs.append("MONOCHROME1 inverted" if film else "MONOCHROME1 concerns display only: values kept")
-        stored = sum(_stored_range(dataset)) - stored.astype(np.int64) if film else stored
     if dataset.get("ModalityLUTSequence"):
         repairs.append("modality lookup table applied")
-        return np.ascontiguousarray(apply_modality_lut(stored, dataset), np.float32), tuple(repairs)
-    slope, intercept = _rescale(header, dataset)
-    return np.ascontiguousarray(stored * slope + intercept, np.float32), tuple(repairs)
+        values, table = _looked_up(header, dataset, stored)
+        values = table.max() + table.min() - values if negative and film else values
+    else:
+        slope, intercept = _rescale(header, dataset)
+        values = sum(_stored_range(dataset)) - stored if negative and film else stored
+        values = values * slope + intercept
+    return np.ascontiguousarray(values, np.float32), tuple(repairs)
+
+
+def _looked_up(header: Header, dataset: Dataset, stored: Array) -> tuple[Array, Array]:
+    try:
+        entries, first = dataset.ModalityLUTSequence[0].LUTDescriptor[:2]
+        whole = np.arange(first, first + (entries or 2**16), dtype=np.int64)
+        values, table = (apply_modality_lut(indices, dataset).astype(np.int64) for indices in (stored, whole))
+    except (*UNREADABLE, IndexError, struct.error) as error:
+        raise InputError(
+            f"{header.path}: the modality lookup table is malformed.",
+            expected="LUTDescriptor and as many LUTData as it promises",
+            found=type(error).__name__,
+            remedy="Repair the header.",
+        ) from error
+    return values, table
 
 
 def _whole(header: Header) -> Dataset:

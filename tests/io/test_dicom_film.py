@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pydicom import dcmread
+from pydicom import Dataset, Sequence, dcmread
 from pydicom.dataset import FileDataset
 from pydicom.uid import generate_uid
 
@@ -98,3 +98,31 @@ def test_a_lookup_table_gives_the_values(tmp_path: Path, data_dir) -> None:
     expected = np.array(table.LUTData)[np.clip(dataset.pixel_array.astype(int) - first, 0, len(table.LUTData) - 1)]
     assert np.array_equal(volume.data[0].numpy(), expected)
     assert "modality lookup table applied" in volume.notices
+
+
+def squares(path: Path, values: list[int], **facts: object) -> FileDataset:
+    """A film whose lookup table squares: stored v in 0..255 stands for v * v + 10."""
+    table = Dataset()
+    table.add_new("LUTDescriptor", "US", [256, 0, 16])
+    table.add_new("LUTData", "US", values)
+    table.ModalityLUTType = "US"
+    stored = np.array([[0, 20, 100, 255], [7, 8, 9, 300]], np.uint16)
+    facts = {"Rows": 2, "Columns": 4, "PixelData": stored.tobytes(), "ModalityLUTSequence": Sequence([table])} | facts
+    return film(path, **facts)
+
+
+def test_a_negative_with_a_curved_table_is_inverted_after_it(tmp_path: Path) -> None:
+    table = [v * v + 10 for v in range(256)]
+    through = np.array([[0, 400, 10000, 65025], [49, 64, 81, 65025]]) + 10
+    squares(tmp_path / "positive.dcm", table)
+    assert np.array_equal(read_dicom(tmp_path / "positive.dcm").data[0].numpy(), through)
+    squares(tmp_path / "negative.dcm", table, PhotometricInterpretation="MONOCHROME1")
+    volume = read_dicom(tmp_path / "negative.dcm")
+    assert np.array_equal(volume.data[0].numpy(), 65035 + 10 - through)
+    assert volume.notices[-2:] == ("MONOCHROME1 inverted", "modality lookup table applied")
+
+
+def test_a_table_shorter_than_it_says_is_refused(tmp_path: Path) -> None:
+    squares(tmp_path / "short.dcm", [1, 2, 3])
+    with pytest.raises(InputError, match=r"short\.dcm.*lookup table is malformed"):
+        read_dicom(tmp_path / "short.dcm")
