@@ -1,4 +1,4 @@
-"""From stored pixel values to the values of the modality: decode, rescale or look up, invert a film once where it asks for it."""
+"""From stored pixel values to the values of the modality: decoded, rescaled or looked up, a negative inverted once."""
 
 import struct
 from typing import Any

@@ -19,6 +19,11 @@ from medxai.io.monai import to_metatensor
 from medxai.io.recipe_steps import FAILURES, Step, step_from_yaml, steps_from_transforms
 from medxai.shapes import Affine
 
+_NEEDS = {
+    "Orientation": "patient axes, and nothing says how this image lies in the patient",
+    "Spacing": "millimetres, and the pixel size of this image is unknown",
+}
+
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
@@ -87,8 +92,8 @@ class Recipe:
     def apply(self, volume: Volume) -> Prepared:
         """The model's input and its grid: source affine composed with all that the steps moved.
 
-        Raises `RecipeError` naming the step that fails, that needs millimetres which the volume does not have, or
-        that speaks of patient axes to a 2D image.
+        Raises `RecipeError` naming the step that fails, that needs millimetres or patient axes of a grid of unknown
+        units, or that speaks of patient axes to a 2D image.
         """
         frame = _frame(volume.geometry)
         image = to_metatensor(Volume(volume.data.to(torch.float32), volume.geometry), frame)
@@ -124,15 +129,18 @@ class Recipe:
             ) from error
 
     def _refuse(self, step: Step, geometry: Geometry) -> None:
-        if step.name == "Spacing" and geometry.units != "mm":
-            raise RecipeError(
-                f"Recipe {self.name!r}: Spacing needs millimetres, and the pixel size of this image is unknown.",
-                remedy="Load the image with spacing=(row_mm, column_mm), or use Resize.",
-            )
         if step.name == "Orientation" and geometry.ndim == 2:
             raise RecipeError(
                 f"Recipe {self.name!r}: Orientation speaks of three patient axes, this image has two axes.",
                 remedy="Use Flip or Rotate90.",
+            )
+        if geometry.units != "mm" and step.name in _NEEDS:
+            raise RecipeError(
+                f"Recipe {self.name!r}: {step.name} needs {_NEEDS[step.name]}.",
+                found=f"{geometry}",
+                remedy="Load the image with spacing=(row_mm, column_mm), or use Resize."
+                if geometry.ndim == 2
+                else "Restore the header, or use steps that follow the array axes: Flip, Rotate90, crop, pad, Resize.",
             )
 
 

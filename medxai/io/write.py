@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from medxai.core.geometry import Geometry
 from medxai.errors import WriteError
+from medxai.io.nifti import PIXEL_FRAME
 from medxai.shapes import Affine, Map
 
 _QFORM_MM = 0.1
@@ -94,10 +95,11 @@ def write_nifti(
 ) -> None:
     """A map as float32 NIfTI-1 with slope 1 on the grid `geometry`; a 2D map is (rows, columns, 1).
 
-    The sform always holds the affine (code 1); the qform too, where it can within 0.1 mm at every corner, else its
-    code is 0 (a sheared grid). Units are mm, or unknown. `limits` are cal_min and cal_max. Of the intent name NIfTI
-    keeps 15 characters. The header names nobody.
-    The same values give the same bytes.
+    In mm the sform holds the affine (code 1); the qform too, where it can within 0.1 mm at every corner, else its code
+    is 0 (a sheared grid). On a grid of unknown units both codes are 0, so that nobody takes it for scanner space: the
+    rows of the sform still hold the matrix, `descrip` says so, and `read_nifti` gives back the same grid.
+    `limits` are cal_min and cal_max. Of the intent name NIfTI keeps 15 characters. The header names nobody. The same
+    values give the same bytes.
     """
     path = Path(path)
     compress = path.name.endswith(".gz")
@@ -140,6 +142,10 @@ def _nifti(
 def _place(header: Any, geometry: Geometry) -> None:
     affine = geometry.affine
     header["pixdim"][1:4] = np.linalg.norm(affine[:3, :3], axis=0)
+    if geometry.units == "unknown":
+        header.set_sform(affine, code=0)
+        header["descrip"] = PIXEL_FRAME
+        return
     header.set_qform(affine, code=1, strip_shears=True)
     if _farthest(np.asarray(header.get_qform(), np.float64), geometry) > _QFORM_MM:
         header["qform_code"] = 0

@@ -80,6 +80,21 @@ def test_without_codes_nothing_is_claimed_about_the_patient(tmp_path: Path) -> N
         _ = volume.geometry.spacing_mm
 
 
+def test_stale_rows_behind_a_code_of_zero_are_not_believed(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(address(), None)
+    image.header["pixdim"][1:4] = 2, 3, 4
+    image.set_sform(random_affine(1), code=0)
+    nib.save(image, tmp_path / "a.nii")
+    assert np.array_equal(read_nifti(tmp_path / "a.nii").geometry.affine, np.diag([2.0, 3.0, 4.0, 1.0]))
+
+
+def test_codes_without_a_unit_are_millimetres_with_a_notice(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(address(), np.diag([0.25, 0.5, 2.0, 1.0])), tmp_path / "a.nii")
+    volume = read_nifti(tmp_path / "a.nii")
+    assert volume.geometry.spacing_mm == (0.25, 0.5, 2.0)
+    assert "millimetres assumed" in volume.notices[0]
+
+
 @pytest.mark.parametrize(("unit", "scale"), [("meter", 1000.0), ("micron", 0.001)])
 def test_units_become_millimetres_and_are_noticed(tmp_path: Path, unit: str, scale: float) -> None:
     image = nib.Nifti1Image(address(), np.diag([0.25, 0.5, 2.0, 1.0]))

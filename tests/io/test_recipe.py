@@ -224,6 +224,15 @@ def test_applying_refuses_what_the_image_cannot_give(tmp_path: Path) -> None:
     orient = yaml_recipe(tmp_path, "name: o\ntransforms: [{Orientation: {axcodes: RAS}}]")
     with pytest.raises(RecipeError, match="two axes"):
         orient.apply(FILM)
+    nowhere = Volume(VOLUME.data, Geometry(VOLUME.geometry.affine, (9, 8, 7), "unknown"))
+    with pytest.raises(RecipeError, match=r"Orientation needs patient axes.*unknown units.*Flip, Rotate90"):
+        orient.apply(nowhere)
+    with pytest.raises(RecipeError, match=r"Spacing needs millimetres.*Restore the header"):
+        yaml_recipe(tmp_path, "name: s\ntransforms: [{Spacing: {pixdim: [1, 1, 1]}}]").apply(nowhere)
+    steps = "[{Flip: {spatial_axis: 0}}, {CenterSpatialCrop: {roi_size: [6, 6, 6]}}, {SpatialPad: {spatial_size: 7}}]"
+    index_only = yaml_recipe(tmp_path, f"name: i\ntransforms: {steps}").apply(nowhere)
+    assert index_only.geometry.units == "unknown"
+    assert index_only.geometry.shape == (7, 7, 7)
     wrong = yaml_recipe(
         tmp_path, "name: w\ntransforms: [{Flip: {spatial_axis: 0}}, {BorderPad: {spatial_border: [1, 2]}}]"
     )

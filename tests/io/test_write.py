@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import SimpleITK
 import torch
+from PIL import Image
 
 from medxai.core.geometry import Geometry
 from medxai.errors import WriteError
 from medxai.io.nifti import read_nifti
+from medxai.io.picture import read_picture
 from medxai.io.write import write_file, write_json, write_nifti
 from tests.io.phantoms import LPS_RAS, random_affine
 
@@ -124,14 +126,53 @@ def test_the_same_values_give_the_same_bytes(tmp_path: Path) -> None:
     assert b"one.nii" not in (tmp_path / "one.nii.gz").read_bytes()
 
 
-def test_a_film_is_one_slice_deep_and_unknown_units_stay_unknown(tmp_path: Path) -> None:
-    geometry = Geometry(np.array([[0, -1.0, 0, 0], [-1.0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), (8, 7), "unknown")
+def test_a_film_is_one_slice_deep(tmp_path: Path) -> None:
+    geometry = Geometry(np.array([[0, -0.4, 0, 0], [-0.2, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), (8, 7))
     write_nifti(tmp_path / "a.nii", DATA[0], geometry)
     image = nib.load(tmp_path / "a.nii")
     assert image.shape == (8, 7, 1)
-    assert image.header.get_xyzt_units()[0] == "unknown"
-    assert np.array_equal(image.affine, geometry.affine)
+    assert np.abs(image.affine - geometry.affine).max() < 1e-6
     assert np.array_equal(image.get_fdata()[..., 0], DATA[0].numpy())
+    assert read_nifti(tmp_path / "a.nii").geometry.units == "mm"
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("shape", [(9, 8, 7), (9, 8)])
+def test_a_grid_unknown_to_the_patient_claims_none_and_comes_back(
+    tmp_path: Path, seed: int, shape: tuple[int, ...]
+) -> None:
+    geometry = Geometry(random_affine(seed, shear=0.3 * (seed % 2)), shape, "unknown")
+    data = DATA if len(shape) == 3 else DATA[..., 0]
+    write_nifti(tmp_path / "a.nii.gz", data, geometry)
+    header = nib.load(tmp_path / "a.nii.gz").header
+    assert (int(header["qform_code"]), int(header["sform_code"])) == (0, 0)
+    assert header.get_xyzt_units()[0] == "unknown"
+    assert header.get_zooms()[: len(shape)] == pytest.approx(geometry.spacing)
+    again = read_nifti(tmp_path / "a.nii.gz")
+    assert again.geometry.units == "unknown"
+    assert again.geometry.same(Geometry(geometry.affine, geometry.shape3, "unknown"))
+    assert torch.equal(again.data[0].reshape(shape), data)
+    assert again.notices == ("header states no patient orientation: grid is not in the patient",)
+
+
+def test_a_map_lies_on_its_source_without_codes_in_every_program(tmp_path: Path) -> None:
+    source = nib.Nifti1Image(DATA.numpy(), None)
+    source.header["pixdim"][1:4] = 2, 3, 4
+    nib.save(source, tmp_path / "source.nii")
+    volume = read_nifti(tmp_path / "source.nii")
+    write_nifti(tmp_path / "map.nii", DATA, volume.geometry)
+    assert read_nifti(tmp_path / "map.nii").geometry == volume.geometry
+    assert np.array_equal(nib.load(tmp_path / "map.nii").affine, nib.load(tmp_path / "source.nii").affine)
+    theirs = [SimpleITK.ReadImage(str(tmp_path / name)) for name in ("source.nii", "map.nii")]
+    places = {(im.GetOrigin(), im.GetSpacing(), im.GetDirection()) for im in theirs}
+    assert len(places) == 1
+
+
+def test_a_map_on_a_picture_comes_back_onto_the_picture(tmp_path: Path) -> None:
+    Image.fromarray(np.arange(72, dtype=np.uint8).reshape(9, 8)).save(tmp_path / "a.png")
+    picture = read_picture(tmp_path / "a.png").geometry
+    write_nifti(tmp_path / "map.nii.gz", DATA[..., 0], picture)
+    assert np.array_equal(read_nifti(tmp_path / "map.nii.gz").geometry.affine, picture.affine)
 
 
 def test_what_nifti_cannot_hold_is_refused(tmp_path: Path) -> None:
