@@ -3,10 +3,8 @@
 The sform is the affine where its code is set, else the qform. Where both codes are 0 the file says nothing about the
 patient: the grid is then axis-aligned at the origin, with pixdim for steps, and of unknown units.
 
-Our own maps on such a grid (of a picture without pixel size, say) are written likewise: both codes 0, so that no
-program takes the grid for scanner space and all place the map by voxel index and pixdim, as they place a NIfTI source
-without codes. The rows of the sform then hold the matrix all the same; they are believed only where `descrip` is
-`PIXEL_FRAME`, because other writers leave stale rows behind a code of 0.
+A file whose `descrip` is `PIXEL_FRAME`, as `write_nifti` marks its maps on a grid of unknown units, states a matrix and
+no patient: its grid is of unknown units too.
 """
 
 from itertools import product
@@ -25,7 +23,7 @@ from medxai.shapes import Affine
 
 Array = NDArray[Any]
 
-PIXEL_FRAME = b"srow: pixel frame, no patient space"
+PIXEL_FRAME = b"pixel frame of the source image, no patient space"
 
 _MM = {"mm": 1.0, "meter": 1000.0, "micron": 0.001}
 _AGREE_MM = 0.1
@@ -109,9 +107,11 @@ def _affine(path: Path, header: Any, shape: tuple[int, ...]) -> tuple[Affine, Un
     coded = {"sform": header.get_sform(coded=True)[0], "qform": header.get_qform(coded=True)[0]}
     found = {name: scale @ np.asarray(affine, np.float64) for name, affine in coded.items() if affine is not None}
     if not found:
-        return scale @ _frame(header), "unknown", ("header states no patient orientation: grid is not in the patient",)
+        return scale @ _steps(header), "unknown", ("header states no patient orientation: grid is not in the patient",)
     if len(found) == 2:
         _refuse_quarrel(path, found, shape)
+    if header["descrip"].item() == PIXEL_FRAME:
+        return next(iter(found.values())), "unknown", ("header states a pixel frame: grid is not in the patient",)
     notices = {
         "mm": (),
         "unknown": ("header states no unit of length: millimetres assumed",),
@@ -126,9 +126,7 @@ def _unit(path: Path, header: Any) -> str:
         raise InputError(f"{path}: the unit of length is no NIfTI code.", found=f"xyzt_units {error}") from error
 
 
-def _frame(header: Any) -> Affine:
-    if bytes(header["descrip"].item()) == PIXEL_FRAME:
-        return np.asarray(header.get_sform(), np.float64)
+def _steps(header: Any) -> Affine:
     steps = np.abs(np.asarray(header["pixdim"][1:4], np.float64))
     return np.diag([*np.where(steps > 0, steps, 1.0), 1.0])
 

@@ -96,8 +96,10 @@ def write_nifti(
     """A map as float32 NIfTI-1 with slope 1 on the grid `geometry`; a 2D map is (rows, columns, 1).
 
     In mm the sform holds the affine (code 1); the qform too, where it can within 0.1 mm at every corner, else its code
-    is 0 (a sheared grid). On a grid of unknown units both codes are 0, so that nobody takes it for scanner space: the
-    rows of the sform still hold the matrix, `descrip` says so, and `read_nifti` gives back the same grid.
+    is 0 (a sheared grid). A grid of unknown units claims no scanner space, and `read_nifti` gives it back as unknown:
+    steps along the axes from the origin, as of a NIfTI source without codes, have codes 0, so every program lays map
+    and source alike; another matrix (a picture's) is in the sform with code 2, aligned to another file, which is the
+    picture as ITK lays it, and `descrip` says that it is no patient space.
     `limits` are cal_min and cal_max. Of the intent name NIfTI keeps 15 characters. The header names nobody. The same
     values give the same bytes.
     """
@@ -141,10 +143,12 @@ def _nifti(
 
 def _place(header: Any, geometry: Geometry) -> None:
     affine = geometry.affine
-    header["pixdim"][1:4] = np.linalg.norm(affine[:3, :3], axis=0)
+    steps = np.linalg.norm(affine[:3, :3], axis=0)
+    header["pixdim"][1:4] = steps
     if geometry.units == "unknown":
-        header.set_sform(affine, code=0)
-        header["descrip"] = PIXEL_FRAME
+        if not np.array_equal(affine, np.diag([*steps, 1.0])):
+            header.set_sform(affine, code=2)
+            header["descrip"] = PIXEL_FRAME
         return
     header.set_qform(affine, code=1, strip_shears=True)
     if _farthest(np.asarray(header.get_qform(), np.float64), geometry) > _QFORM_MM:

@@ -145,14 +145,15 @@ def test_a_grid_unknown_to_the_patient_claims_none_and_comes_back(
     data = DATA if len(shape) == 3 else DATA[..., 0]
     write_nifti(tmp_path / "a.nii.gz", data, geometry)
     header = nib.load(tmp_path / "a.nii.gz").header
-    assert (int(header["qform_code"]), int(header["sform_code"])) == (0, 0)
+    assert (int(header["qform_code"]), int(header["sform_code"])) == (0, 2)
+    assert np.allclose(header.get_sform(), geometry.affine, atol=1e-4)
     assert header.get_xyzt_units()[0] == "unknown"
     assert header.get_zooms()[: len(shape)] == pytest.approx(geometry.spacing)
     again = read_nifti(tmp_path / "a.nii.gz")
     assert again.geometry.units == "unknown"
     assert again.geometry.same(Geometry(geometry.affine, geometry.shape3, "unknown"))
     assert torch.equal(again.data[0].reshape(shape), data)
-    assert again.notices == ("header states no patient orientation: grid is not in the patient",)
+    assert again.notices == ("header states a pixel frame: grid is not in the patient",)
 
 
 def test_a_map_lies_on_its_source_without_codes_in_every_program(tmp_path: Path) -> None:
@@ -161,6 +162,8 @@ def test_a_map_lies_on_its_source_without_codes_in_every_program(tmp_path: Path)
     nib.save(source, tmp_path / "source.nii")
     volume = read_nifti(tmp_path / "source.nii")
     write_nifti(tmp_path / "map.nii", DATA, volume.geometry)
+    header = nib.load(tmp_path / "map.nii").header
+    assert (int(header["qform_code"]), int(header["sform_code"]), header["descrip"]) == (0, 0, b"")
     assert read_nifti(tmp_path / "map.nii").geometry == volume.geometry
     assert np.array_equal(nib.load(tmp_path / "map.nii").affine, nib.load(tmp_path / "source.nii").affine)
     theirs = [SimpleITK.ReadImage(str(tmp_path / name)) for name in ("source.nii", "map.nii")]
@@ -168,11 +171,17 @@ def test_a_map_lies_on_its_source_without_codes_in_every_program(tmp_path: Path)
     assert len(places) == 1
 
 
-def test_a_map_on_a_picture_comes_back_onto_the_picture(tmp_path: Path) -> None:
+def test_a_map_on_a_picture_lies_on_the_picture_for_us_and_for_itk(tmp_path: Path) -> None:
     Image.fromarray(np.arange(72, dtype=np.uint8).reshape(9, 8)).save(tmp_path / "a.png")
     picture = read_picture(tmp_path / "a.png").geometry
-    write_nifti(tmp_path / "map.nii.gz", DATA[..., 0], picture)
+    data = torch.arange(72.0).reshape(9, 8)
+    write_nifti(tmp_path / "map.nii.gz", data, picture)
     assert np.array_equal(read_nifti(tmp_path / "map.nii.gz").geometry.affine, picture.affine)
+    theirs, source = (SimpleITK.ReadImage(str(tmp_path / name)) for name in ("map.nii.gz", "a.png"))
+    for row, column in ((0, 0), (8, 7), (2, 5)):
+        place = source.TransformIndexToPhysicalPoint((column, row))
+        assert theirs.TransformIndexToPhysicalPoint((row, column, 0)) == (*place, 0.0)
+        assert theirs[row, column, 0] == source[column, row]
 
 
 def test_what_nifti_cannot_hold_is_refused(tmp_path: Path) -> None:
