@@ -1,8 +1,8 @@
 """What Grad-CAM costs beside one plain forward pass, in time and in memory: `python -m benchmarks.speed`.
 
-Times are medians over interleaved rounds in one process, as ratios to the no-grad forward of the same round (MONAI, which
-runs the network again for every class, once); memory is the peak resident size above the loaded model, each method in
-its own process.
+Times are medians over interleaved rounds in one process, as ratios to the no-grad forward of the same round; MONAI,
+which runs the network again for every class, is timed once. Memory is the peak resident size above the loaded model,
+each method in its own process.
 """
 
 import argparse

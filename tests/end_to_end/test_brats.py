@@ -30,7 +30,9 @@ def test_a_patch_comes_home_to_the_voxels_that_it_was_cut_from(scan):
     steps = np.moveaxis(np.indices((SIDE,) * 3), 0, -1)
     right, anterior, superior = np.moveaxis(2 * (np.array(CORNER) + steps), -1, 0)
     stored = np.stack([239 - right, 239 - anterior, superior], -1)
-    np.testing.assert_allclose(prepared.geometry.world(steps.astype(float)), source.world(stored.astype(float)), atol=1e-3)
+    np.testing.assert_allclose(
+        prepared.geometry.world(steps.astype(float)), source.world(stored.astype(float)), atol=1e-3
+    )
     voxels = case.image.data[:, stored[..., 0], stored[..., 1], stored[..., 2]]
     torch.testing.assert_close(prepared.images[0], (voxels.clamp(-3, 5) + 3) / 2 - 1.5, rtol=0, atol=1e-4)
 
