@@ -86,7 +86,10 @@ class Recipe:
 
     @property
     def description(self) -> tuple[dict[str, Any], ...]:
-        """Every step by class name and parameters, in JSON's own types."""
+        """Every step by class name and settings, in JSON's own types; trusted steps by class name alone.
+
+        Texts other than short words such as modes are withheld: they could name a file or a person.
+        """
         return tuple({"transform": step.name, "parameters": dict(step.parameters)} for step in self.steps)
 
     def apply(self, volume: Volume) -> Prepared:

@@ -5,14 +5,13 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from enum import Enum
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from medxai.errors import RecipeError
+from medxai.io.recipe_record import recorded, settings
 from medxai.io.recipe_rules import IN_PLACE, READING, check_name, check_settings
 from medxai.shapes import Affine
 
@@ -71,7 +70,7 @@ def step_from_yaml(entry: object) -> Step:
     given = {str(key): value for key, value in parameters.items()}
     transform = _built(name, given)
     check_settings(name, transform, _mode(transform, keyed=False))
-    return _step(name, transform, given)
+    return _step(name, transform, recorded(given))
 
 
 def steps_from_transforms(transforms: Sequence[Any], trusted: Sequence[str]) -> tuple[Step, ...]:
@@ -125,7 +124,7 @@ def _taken(transform: Any, trusted: Sequence[str]) -> Step | None:
     if keyed:
         own.allow_missing_keys = True
     if {name, kind.__name__} & set(trusted):
-        return _step(name, own, _attributes(own), keyed, trusted=True)
+        return _step(name, own, {}, keyed, trusted=True)
     if not ours:
         raise RecipeError(
             f"{kind.__name__} is not a transform of MONAI, so nobody knows how it moves voxels.",
@@ -133,7 +132,7 @@ def _taken(transform: Any, trusted: Sequence[str]) -> Step | None:
         )
     check_name(name)
     check_settings(name, _array(own) if keyed else own, _mode(own, keyed))
-    return _step(name, own, _attributes(own), keyed)
+    return _step(name, own, settings(own), keyed)
 
 
 def _mode(transform: Any, keyed: bool) -> object:
@@ -159,29 +158,3 @@ def _array(transform: Any) -> Any:
     from monai.transforms import Transform
 
     return next((value for value in vars(transform).values() if isinstance(value, Transform)), transform)
-
-
-def _attributes(transform: Any) -> dict[str, Any]:
-    return {key: plain(value) for key, value in vars(transform).items() if not key.startswith("_")}
-
-
-def plain(value: Any) -> Any:
-    """The value in JSON's own types: tensors as lists, enumerations as their text, transforms as their attributes."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(item) for item in value]
-    if isinstance(value, (Tensor, np.ndarray, np.generic)):
-        return value.tolist()
-    if type(value).__module__.startswith("monai.transforms."):
-        return {type(value).__name__: _attributes(value)}
-    simple = value.value if isinstance(value, Enum) else value
-    return simple if simple is None or isinstance(simple, (bool, int, float, str)) else _label(simple)
-
-
-def _label(value: Any) -> str:
-    return (
-        str(value)
-        if isinstance(value, (torch.dtype, torch.device))
-        else getattr(value, "__name__", type(value).__name__)
-    )

@@ -14,6 +14,7 @@ from medxai.core.geometry import Geometry
 from medxai.core.volume import Volume
 from medxai.errors import InputError, RecipeError
 from medxai.io.recipe import Recipe
+from medxai.io.recipe_record import WITHHELD
 from medxai.io.recipe_steps import step_from_yaml
 from tests.io.phantoms import address, random_affine
 
@@ -91,6 +92,52 @@ def test_the_description_is_json_and_names_the_settings() -> None:
     text = json.dumps(Recipe.from_compose(chain).description, allow_nan=False)
     assert "trilinear" in text
     assert "1.0" in text
+
+
+class Atlas(mt.Transform):
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        return image
+
+
+def test_the_description_holds_no_path_and_no_name(tmp_path: Path) -> None:
+    path = "/home/hospital/DOE_JANE/atlas.nii"
+    kept = mt.Resized(["image", "DOE_JANE"], (8, 8, 8), mode="trilinear")
+    padded = mt.BorderPad(1)
+    padded.note, padded.folder, padded.deep = path, Path(path), {"DOE^JANE": [path, np.array([path]), b"DOE_JANE"]}
+    found = Recipe.from_compose([Atlas(path), mt.CropForegroundd("image", "image"), kept, padded], trusted=("Atlas",))
+    text = json.dumps(found.description)
+    assert "DOE" not in text
+    assert "hospital" not in text
+    assert found.description[0] == {"transform": "Atlas", "parameters": {}}
+    assert found.description[3]["parameters"]["deep"] == {WITHHELD: [WITHHELD, [WITHHELD], "bytes"]}
+    assert found.description[3]["parameters"]["folder"] == "PosixPath"
+    written = yaml_recipe(tmp_path, f"name: y\ntransforms: [{{BorderPad: {{spatial_border: 1, mode: {path}}}}}]")
+    assert written.description == (
+        {"transform": "BorderPad", "parameters": {"spatial_border": 1, "mode": "(text withheld)"}},
+    )
+
+
+def test_the_description_keeps_every_setting() -> None:
+    steps = [
+        mt.Orientation("RAS", labels=(("L", "R"), ("P", "A"), ("I", "S"))),
+        mt.Spacingd("image", (2, 2, 2), mode="bilinear", padding_mode="zeros"),
+        mt.Zoom(1.5, mode="nearest-exact", dtype=torch.float32),
+        mt.EnsureType(device=torch.device("cpu")),
+        mt.GaussianSmooth(2.0),
+        mt.NormalizeIntensity(subtrahend=np.array([1.5, 2.5]), nonzero=True),
+    ]
+    facts = [step["parameters"] for step in Recipe.from_compose(steps).description]
+    assert facts[0]["axcodes"] == "RAS"
+    assert facts[1]["spacing_transform"]["Spacing"]["pixdim"] == [2, 2, 2]
+    assert facts[1]["padding_mode"] == ["zeros"]
+    assert (facts[2]["mode"], facts[2]["zoom"], facts[2]["dtype"]) == ("nearest-exact", 1.5, "torch.float32")
+    assert facts[3]["device"] == "cpu"
+    assert facts[4] == {"sigma": 2.0, "approx": "erf"}
+    assert (facts[5]["subtrahend"], facts[5]["nonzero"]) == ([1.5, 2.5], True)
+    assert WITHHELD not in json.dumps(facts)
 
 
 def test_reading_steps_are_left_out() -> None:
