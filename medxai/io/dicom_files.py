@@ -11,6 +11,7 @@ from pydicom.uid import UID
 from medxai.errors import InputError
 
 _BY_NAME = {".dcm", ".dicom", ".ima"}
+_COUNTS = ("Rows", "Columns", "NumberOfFrames")
 UNREADABLE = (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError)
 
 
@@ -91,10 +92,10 @@ def _refuse_headless(header: Header) -> None:
 def _parsed(path: Path) -> Header | None:
     try:
         dataset = dcmread(path, stop_before_pixels=True)
-        _ = dataset.get("Rows"), dataset.get("NumberOfFrames"), dataset.get("SeriesInstanceUID")
+        _ = [int(dataset.get(name) or 0) for name in _COUNTS], dataset.get("SeriesInstanceUID")
     except InvalidDicomError:
         return None
-    except (*UNREADABLE, BytesLengthException) as error:
+    except (*UNREADABLE, BytesLengthException, OverflowError) as error:
         raise InputError(
             f"{path}: the DICOM header cannot be read.", found=_cause(error), remedy="Restore the file."
         ) from error

@@ -112,12 +112,15 @@ def _step(ordered: Sequence[Header], positions: Array, heights: Array, normal: A
 
 
 def _depth(header: Header, normal: Array) -> Array:
-    thickness = header.dataset.get("SliceThickness")
-    if thickness is None or not 0 < float(thickness) < np.inf:
+    try:
+        thickness = float(header.dataset.get("SliceThickness", np.nan))
+    except (TypeError, ValueError):
+        thickness = np.nan
+    if not 0 < thickness < np.inf:
         raise InputError(
             f"{header.path}: a single slice without SliceThickness has no depth.",
-            expected="a positive SliceThickness (mm)",
-            found=f"{thickness}",
-            remedy="Give the folder of the whole series.",
+            expected="one positive SliceThickness (mm)",
+            found="no number, or several" if np.isnan(thickness) else f"{thickness}",
+            remedy="Give the folder of the whole series, or repair the header.",
         )
-    return normal * float(thickness)
+    return normal * thickness

@@ -1,11 +1,16 @@
 """DICOM that cannot be placed is refused, in the name of the file and with a way out, never guessed."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import dcmread
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset
+from pydicom.tag import Tag
 from pydicom.uid import generate_uid
 
 from medxai.errors import InputError, MedxaiError
@@ -95,6 +100,24 @@ def test_a_single_slice_without_thickness_is_refused(tmp_path: Path) -> None:
     dataset.save_as(dataset.filename)
     with pytest.raises(InputError, match=r"SliceThickness.*whole series"):
         read_dicom(Path(dataset.filename))
+
+
+UNUSABLE = [b"1\\2\\3 ", b"abc ", b"1\\abc ", b"nan ", b"1e999 ", b"\x01\x00\x02\x00\x03\x00"]
+
+
+@pytest.mark.parametrize("keyword", ["SliceThickness", "Rows", "Columns", "NumberOfFrames", "RescaleSlope"])
+@pytest.mark.parametrize("value", UNUSABLE)
+def test_a_number_that_is_none_or_several_is_refused(tmp_path: Path, keyword: str, value: bytes) -> None:
+    [dataset] = write_series(tmp_path, address((7, 5, 1)), GRID)
+    kind = {"Rows": "US", "Columns": "US", "NumberOfFrames": "IS"}.get(keyword, "DS")
+    tag = Tag(tag_for_keyword(keyword))
+    whole = dcmread(dataset.filename)
+    whole[tag] = RawDataElement(tag, kind, len(value), value, 0, False, True)
+    whole.save_as(dataset.filename)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(InputError, match=Path(dataset.filename).name):
+            read_dicom(dataset.filename)
 
 
 def test_files_cut_anywhere_are_refused_by_name(tmp_path: Path) -> None:
