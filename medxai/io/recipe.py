@@ -54,15 +54,13 @@ class Recipe:
         parameters, random transforms and such as are not affine in space.
         """
         path = Path(path)
-        try:
-            content = yaml.safe_load(read_bytes(path))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{path}: not readable as YAML.", found=" ".join(str(error).split())) from error
+        content = _parsed(path)
         if not isinstance(content, Mapping) or set(content) != {"name", "transforms"}:
             raise RecipeError(
                 f"{path}: not a recipe.",
                 expected="the two entries `name` and `transforms`",
-                found=", ".join(map(str, content)) if isinstance(content, Mapping) else type(content).__name__,
+                found=_outline(content),
+                remedy="Write `name: ...` and `transforms: [...]`; without steps, `transforms: []`.",
             )
         name, entries = content["name"], content["transforms"]
         if not isinstance(name, str) or not isinstance(entries, list):
@@ -145,6 +143,25 @@ class Recipe:
                 if geometry.ndim == 2
                 else "Restore the header, or use steps that follow the array axes: Flip, Rotate90, crop, pad, Resize.",
             )
+
+
+def _parsed(path: Path) -> object:
+    if path.is_dir():
+        raise RecipeError(
+            f"{path}: a recipe is a file.", found="a folder", remedy="Give the path of the YAML file inside it."
+        )
+    if path.is_file() and path.stat().st_size == 0:
+        return None
+    try:
+        return yaml.safe_load(read_bytes(path))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not readable as YAML.", found=" ".join(str(error).split())) from error
+
+
+def _outline(content: object) -> str:
+    if content is None:
+        return "nothing: the file is empty"
+    return ", ".join(map(str, content)) if isinstance(content, Mapping) else f"a {type(content).__name__}"
 
 
 def _frame(geometry: Geometry) -> Affine:

@@ -205,6 +205,14 @@ def test_what_is_no_recipe_is_refused(tmp_path: Path, text: str) -> None:
         Recipe.from_yaml(tmp_path / "absent.yaml")
 
 
+@pytest.mark.parametrize("text", ["", "\n", "# nothing yet\n"])
+def test_an_empty_recipe_and_a_folder_are_told_as_such(tmp_path: Path, text: str) -> None:
+    with pytest.raises(RecipeError, match=r"recipe\.yaml: not a recipe.*Found nothing: the file is empty"):
+        yaml_recipe(tmp_path, text)
+    with pytest.raises(RecipeError, match=r"a recipe is a file.*Found a folder.*YAML file inside"):
+        Recipe.from_yaml(tmp_path)
+
+
 class Brighten(mt.Transform):
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
         return image + 1
