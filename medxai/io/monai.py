@@ -17,12 +17,15 @@ def to_metatensor(volume: Volume, affine: Affine | None = None) -> Tensor:
     from monai.data import MetaTensor
 
     place = volume.geometry.affine if affine is None else affine
-    result: Tensor = MetaTensor(volume.data.clone(), meta=meta(place, volume, channel=0))
+    result: Tensor = MetaTensor(volume.data.detach().clone(), meta=meta(place, volume, channel=0))
     return result
 
 
 def from_metatensor(image: Tensor, units: Units = "mm", modality: str = "") -> Volume:
-    """A channel-first MetaTensor as a volume; refuses one without an affine, or whose space is not RAS or LPS."""
+    """A channel-first MetaTensor as a volume: off the graph, on the CPU, bfloat16 as float32.
+
+    Raises `GeometryError` for a plain tensor, and for a space that is neither RAS nor LPS.
+    """
     affine, shape = getattr(image, "affine", None), tuple(image.shape[1:])
     if affine is None:
         raise GeometryError(
@@ -35,7 +38,8 @@ def from_metatensor(image: Tensor, units: Units = "mm", modality: str = "") -> V
     if space not in {"RAS", "LPS"}:
         raise GeometryError("This MetaTensor lies in an unknown space.", expected="RAS or LPS", found=space)
     geometry = Geometry(matrix, shape, units) if space == "RAS" else Geometry.from_lps(matrix, shape, units)
-    return Volume(image.as_tensor(), geometry, modality)  # type: ignore[attr-defined]
+    data: Tensor = image.as_tensor().detach().cpu()  # type: ignore[attr-defined]
+    return Volume(data.float() if data.dtype == torch.bfloat16 else data, geometry, modality)
 
 
 def meta(affine: Affine, volume: Volume, channel: float) -> dict[str, Any]:

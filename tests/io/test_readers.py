@@ -77,6 +77,20 @@ def test_our_volume_passes_through_a_metatensor() -> None:
     assert volume.digest == before
 
 
+def test_volumes_are_off_the_graph_and_of_a_type_that_numpy_knows(tmp_path: Path) -> None:
+    for _, path in samples(tmp_path).values():
+        volume = read_volume(path)
+        assert not volume.data.requires_grad
+        assert volume.data.numpy().shape == volume.data.shape
+    values = torch.rand(1, 2, 3, 4, requires_grad=True)
+    for tensor in (values * 2, values.to(torch.bfloat16)):
+        volume = from_metatensor(MetaTensor(tensor, affine=torch.eye(4)))
+        assert not volume.data.requires_grad
+        assert volume.data.dtype == torch.float32
+        assert torch.equal(volume.data, tensor.detach().float())
+        assert len(volume.digest) == 64
+
+
 def test_lps_tensors_are_turned_and_plain_ones_refused() -> None:
     tensor = MetaTensor(torch.zeros(1, 2, 3, 4), affine=torch.eye(4), meta={"space": "LPS"})
     assert from_metatensor(tensor).geometry.axcodes == "LPS"
