@@ -17,7 +17,7 @@ from medxai.errors import InputError
 from medxai.io.content import blaming
 from medxai.io.dicom_facts import agree, numbers, pair, plane_axes, plane_shape, plane_spacing
 from medxai.io.dicom_files import Header
-from medxai.io.picture import flat_geometry
+from medxai.io.film import flat_geometry
 
 Array = NDArray[Any]
 Remarks = tuple[str, ...]
@@ -52,7 +52,7 @@ def stack(found: Sequence[Header]) -> tuple[list[Header], Geometry, Remarks]:
 
 
 def film_geometry(header: Header) -> tuple[Geometry, Remarks]:
-    """The grid (row, column) of a film: where the header places it, else by the convention for pictures.
+    """The grid (row, column) of a film: where the header places it, else by the convention of `medxai.io.film`.
 
     Pixel spacing is PixelSpacing, else that of the detector plane, else unknown.
     """

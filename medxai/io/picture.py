@@ -1,10 +1,4 @@
-"""PNG, JPEG and other pictures of one page: arrays are (row, column).
-
-A picture names no patient position. By convention (DICOM's identity orientation) the column index runs to the
-patient's left and the row index to the back, +x and +y of LPS, so in the RAS affine one row is (0, -s, 0) and one
-column (-s, 0, 0); the third column is the slice normal (0, 0, 1), one unit long. Where nobody states the pixel size
-it is unknown: one step is one pixel, and nothing can be asked in millimetres.
-"""
+"""PNG, JPEG and other pictures of one page: arrays are (row, column), on the grid of `medxai.io.film`."""
 
 import io
 from pathlib import Path
@@ -14,13 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from medxai.core.geometry import Geometry
 from medxai.core.volume import Volume
 from medxai.errors import InputError
 from medxai.io.content import read_bytes
+from medxai.io.film import Pair, flat_geometry
 
 Array = NDArray[Any]
-Pair = tuple[float, float]
 
 _GRAY = ("1", "L", "I", "I;16", "I;16B", "I;16L", "I;16N")
 
@@ -33,16 +26,6 @@ def read_picture(path: str | Path, spacing: Pair | None = None) -> Volume:
     path = Path(path)
     array, notices = _pixels(path, read_bytes(path))
     return Volume(torch.from_numpy(array), flat_geometry(array.shape[1:], spacing), notices=notices)
-
-
-def flat_geometry(shape: tuple[int, ...], spacing: Pair | None) -> Geometry:
-    """The grid of a film or picture without patient position, by the convention of this module."""
-    rows, columns = spacing or (1.0, 1.0)
-    if not (0 < rows < np.inf and 0 < columns < np.inf):
-        raise InputError("Pixel spacing must be positive.", expected="(row_mm, column_mm)", found=f"{spacing}")
-    lps = np.eye(4)
-    lps[:3, 0], lps[:3, 1] = (0.0, rows, 0.0), (columns, 0.0, 0.0)
-    return Geometry.from_lps(lps, shape, "mm" if spacing else "unknown")
 
 
 def _pixels(path: Path, content: bytes) -> tuple[Array, tuple[str, ...]]:

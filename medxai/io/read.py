@@ -12,9 +12,10 @@ from medxai.errors import InputError, MaskError
 from medxai.io.content import first_bytes
 from medxai.io.dicom import read_dicom
 from medxai.io.dicom_files import is_dicom
+from medxai.io.film import Pair, flat_geometry
 from medxai.io.itk import is_itk, read_itk
 from medxai.io.nifti import is_nifti, read_nifti
-from medxai.io.picture import Pair, flat_geometry, is_picture, read_picture
+from medxai.io.picture import is_picture, read_picture
 
 Reader = Callable[[Path], Volume]
 
