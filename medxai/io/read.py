@@ -14,6 +14,7 @@ from medxai.io.dicom import read_dicom
 from medxai.io.dicom_files import is_dicom
 from medxai.io.film import Pair, flat_geometry
 from medxai.io.itk import is_itk, read_itk
+from medxai.io.labels import region_of
 from medxai.io.nifti import is_nifti, read_nifti
 from medxai.io.picture import is_picture, read_picture
 
@@ -32,7 +33,6 @@ _MARKS: tuple[tuple[Reader, Callable[[bytes], bool]], ...] = (
     (read_nifti, is_nifti),
 )
 _SAME_MM = 1e-3
-_LISTED = 20
 
 
 def read_volume(path: str | Path, spacing: Pair | None = None) -> Volume:
@@ -48,33 +48,17 @@ def read_volume(path: str | Path, spacing: Pair | None = None) -> Volume:
     return Volume(volume.data, volume.geometry, volume.modality, (*notices, *volume.notices))
 
 
-def read_mask(path: str | Path, label: int | None = None) -> Mask:
+def read_mask(path: str | Path, label: int | None = None, spacing: Pair | None = None) -> Mask:
     """The voxels at `path` whose value is `label`; without a label, those of the only value other than 0.
 
-    An empty mask is a mask. Raises `MaskError` for values that are no integers, for several values where no label is
-    given, for label 0 (background) and for more than one channel.
+    An empty mask is a mask; `spacing` is that of `read_volume`. Raises `MaskError` for values that are no integers,
+    for several values where no label is given, for label 0 (background) and for more than one channel.
     """
-    volume = read_volume(path)
+    volume = read_volume(path, spacing)
     if volume.data.shape[0] != 1:
         raise MaskError(f"{path}: a mask has one channel.", found=f"{volume.data.shape[0]} channels")
-    if label == 0:
-        raise MaskError(f"{path}: label 0 is the background.", remedy="Name the value of the region.")
-    present = _labels(path, volume.data)
-    if label is None and len(present) > 1:
-        raise MaskError(
-            f"{path}: the mask holds several labels.",
-            expected="one value other than 0",
-            found=_listed(present),
-            remedy="Choose one with label=N (--label N).",
-        )
-    wanted = label if label is not None else next(iter(present), None)
-    notices = volume.notices
-    if wanted is None or wanted not in present:
-        notices = (*notices, "mask is empty" if label is None else f"no voxel has label {label}: mask is empty")
-    elif label is None and wanted != 1:
-        notices = (*notices, f"value {wanted} read as the region")
-    data = volume.data[0] == wanted if wanted is not None else torch.zeros(volume.geometry.shape, dtype=torch.bool)
-    return Mask(data, volume.geometry, notices)
+    region, notices = region_of(path, volume.data[0], label)
+    return Mask(region, volume.geometry, (*volume.notices, *notices))
 
 
 def load_case(
@@ -94,8 +78,10 @@ def load_case(
 
 
 def merge(volumes: list[Volume], paths: list[Path]) -> Volume:
-    """The channels of several volumes on their common grid, which is that of the first."""
+    """The channels of several volumes on their common grid, which is that of the first; a single one as it is."""
     first = volumes[0]
+    if len(volumes) == 1:
+        return first
     for path, other in zip(paths[1:], volumes[1:], strict=True):
         if not other.geometry.same(first.geometry, _SAME_MM):
             raise InputError(
@@ -146,19 +132,3 @@ def _spaced(path: Path, volume: Volume, spacing: Pair) -> Volume:
         )
     geometry = flat_geometry(volume.geometry.shape, spacing)
     return Volume(volume.data, geometry, volume.modality, (*volume.notices, "pixel spacing given by the user"))
-
-
-def _labels(path: str | Path, data: Tensor) -> list[int]:
-    values = torch.unique(data)
-    if not torch.equal(values, values.round()) or not bool(torch.isfinite(values.double()).all()):
-        raise MaskError(
-            f"{path}: the values of a mask are integers.",
-            found=_listed([v for v in values.tolist() if v != round(v)] if bool(values.isfinite().all()) else ["NaN"]),
-            remedy="Threshold a soft mask first.",
-        )
-    return [int(value) for value in values.tolist() if value != 0]
-
-
-def _listed(values: list[int] | list[float] | list[str]) -> str:
-    more = f" and {len(values) - _LISTED} more" if len(values) > _LISTED else ""
-    return ", ".join(f"{v:.6g}" if isinstance(v, float) else str(v) for v in values[:_LISTED]) + more

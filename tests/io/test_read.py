@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from medxai.errors import InputError, MaskError
-from medxai.io.read import load_case, read_mask, read_volume
+from medxai.io.read import load_case, merge, read_mask, read_volume
 from tests.io.phantoms import address, farthest_mm, random_affine, right_handed, write_series
 
 GRID = np.diag([-0.7, -0.9, 2.5, 1.0])
@@ -68,6 +68,7 @@ def test_spacing_is_for_images_that_state_none(tmp_path: Path) -> None:
     assert "given by the user" in volume.notices[0]
     with pytest.raises(InputError, match="has its own"):
         read_volume(nifti(tmp_path / "a.nii", address()), spacing=(1.0, 1.0))
+    assert read_mask(tmp_path / "a.png", spacing=(0.5, 0.2)).geometry == volume.geometry
 
 
 def test_one_value_is_a_mask_and_several_need_a_label(tmp_path: Path) -> None:
@@ -90,11 +91,29 @@ def test_one_value_is_a_mask_and_several_need_a_label(tmp_path: Path) -> None:
     assert empty.notices == ("mask is empty",)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32"])
+def test_a_label_that_the_type_cannot_hold_is_absent(tmp_path: Path, dtype: str) -> None:
+    data = np.array([[[44, 255, 0]]]).astype(dtype)
+    path = nifti(tmp_path / "m.nii", data)
+    for label in (300, -1, 44 + 2**16, 44 + 2**32, 44 + 2**40, 2**70, -(2**70)):
+        mask = read_mask(path, label)
+        assert not mask.data.any(), label
+        assert f"no voxel has label {label}" in mask.notices[-1]
+    assert read_mask(path, 44).data.tolist() == [[[True, False, False]]]
+    assert read_mask(path, 255).data.tolist() == [[[False, True, False]]]
+    large = nifti(tmp_path / "l.nii", np.array([[[2.0**24, 0, 0]]], np.float32))
+    assert not read_mask(large, 2**24 + 1).data.any()
+
+
 def test_soft_and_coloured_masks_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MaskError, match=r"integers.*0\.5"):
         read_mask(nifti(tmp_path / "f.nii", np.array([[[0, 0.5, 1.0]]], np.float32)))
-    with pytest.raises(MaskError, match="NaN"):
-        read_mask(nifti(tmp_path / "n.nii", np.array([[[0, np.nan, 1.0]]], np.float32)))
+    for label in (None, 1):
+        with pytest.raises(MaskError, match=r"integers.*0\.25, 0\.5\."):
+            read_mask(nifti(tmp_path / "g.nii", np.array([[[0.5, 0.25, 1.0, 0.5]]], np.float32)), label)
+        for value in (np.nan, np.inf):
+            with pytest.raises(MaskError, match=r"integers.*NaN or infinity"):
+                read_mask(nifti(tmp_path / "n.nii", np.array([[[0, value, 1.0]]], np.float32)), label)
     Image.fromarray(np.arange(36, dtype=np.uint8).reshape(3, 4, 3)).save(tmp_path / "c.png")
     with pytest.raises(MaskError, match="3 channels"):
         read_mask(tmp_path / "c.png")
@@ -121,3 +140,8 @@ def test_images_become_channels_of_one_grid(tmp_path: Path) -> None:
     close = GRID.copy()
     close[0, 3] = 5e-4
     assert load_case(first, nifti(tmp_path / "e.nii", address(), close)).image.data.shape[0] == 2
+
+
+def test_a_single_image_is_its_own_volume(tmp_path: Path) -> None:
+    volume = read_volume(nifti(tmp_path / "a.nii", address()))
+    assert merge([volume], [tmp_path / "a.nii"]) is volume

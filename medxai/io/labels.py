@@ -1,0 +1,61 @@
+"""Which voxels of a label map are the region: integers only, one label; sorted only where a message lists values."""
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+
+from medxai.errors import MaskError
+from medxai.shapes import MaskArray
+
+_LISTED = 20
+
+
+def region_of(path: str | Path, values: Shaped[Tensor, "*s"], label: int | None) -> tuple[MaskArray, tuple[str, ...]]:
+    """The voxels that are `label`, or the only value other than 0, and what there is to notice. Raises `MaskError`."""
+    if label == 0:
+        raise MaskError(f"{path}: label 0 is the background.", remedy="Name the value of the region.")
+    _refuse_fractions(path, values)
+    if label is None:
+        region = values != 0
+        value = _only_value(path, values[region])
+        return region, {0: ("mask is empty",), 1: ()}.get(value, (f"value {value} read as the region",))
+    region = values == label if _holds(values, label) else torch.zeros_like(values).bool()
+    return region, () if bool(region.any()) else (f"no voxel has label {label}: mask is empty",)
+
+
+def _refuse_fractions(path: str | Path, values: Tensor) -> None:
+    if not values.is_floating_point():
+        return
+    finite = bool(values.isfinite().all())
+    if finite and torch.equal(values, values.round()):
+        return
+    raise MaskError(
+        f"{path}: the values of a mask are integers.",
+        found=_listed(torch.unique(values[values != values.round()]).tolist() if finite else ["NaN or infinity"]),
+        remedy="Threshold a soft mask first.",
+    )
+
+
+def _only_value(path: str | Path, values: Tensor) -> int:
+    if not len(values):
+        return 0
+    if bool((values == values[0]).all()):
+        return int(values[0])
+    raise MaskError(
+        f"{path}: the mask holds several labels.",
+        expected="one value other than 0",
+        found=_listed([int(value) for value in torch.unique(values).tolist()]),
+        remedy="Choose one with label=N (--label N).",
+    )
+
+
+def _holds(values: Tensor, label: int) -> bool:
+    """Whether the type of these values can be `label`: PyTorch would compare 300 as 44 with bytes."""
+    return abs(label) < 2**63 and bool(torch.tensor(label).to(values.dtype).item() == label)
+
+
+def _listed(values: list[int] | list[float] | list[str]) -> str:
+    more = f" and {len(values) - _LISTED} more" if len(values) > _LISTED else ""
+    return ", ".join(f"{v:.6g}" if isinstance(v, float) else str(v) for v in values[:_LISTED]) + more
