@@ -124,11 +124,18 @@ def _reader(path: Path) -> tuple[Reader, tuple[str, ...]]:
 
 
 def _spaced(path: Path, volume: Volume, spacing: Pair) -> Volume:
-    if volume.geometry.units == "mm" or volume.geometry.ndim != len(spacing):
+    if volume.geometry.units == "mm":
         raise InputError(
             f"{path}: spacing was given for an image that has its own.",
             found=f"{volume.geometry}",
             remedy="Leave spacing out; if the header is wrong, repair the header.",
+        )
+    if volume.geometry.ndim != len(spacing):
+        raise InputError(
+            f"{path}: spacing is for pictures and films, and this is a volume whose header places it nowhere.",
+            expected="an image of two axes",
+            found=f"{volume.geometry}",
+            remedy="Leave spacing out and stay in voxels, or repair the header (NIfTI: an sform with its code set).",
         )
     geometry = flat_geometry(volume.geometry.shape, spacing)
     return Volume(volume.data, geometry, volume.modality, (*volume.notices, "pixel spacing given by the user"))

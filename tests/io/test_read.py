@@ -68,6 +68,9 @@ def test_spacing_is_for_images_that_state_none(tmp_path: Path) -> None:
     assert "given by the user" in volume.notices[0]
     with pytest.raises(InputError, match="has its own"):
         read_volume(nifti(tmp_path / "a.nii", address()), spacing=(1.0, 1.0))
+    nib.save(nib.Nifti1Image(address(), None), tmp_path / "nowhere.nii")
+    with pytest.raises(InputError, match=r"nowhere\.nii: spacing is for pictures and films.*unknown units.*sform"):
+        read_volume(tmp_path / "nowhere.nii", spacing=(1.0, 1.0))
     assert read_mask(tmp_path / "a.png", spacing=(0.5, 0.2)).geometry == volume.geometry
 
 
