@@ -1,6 +1,7 @@
 """From paths to values, whatever the format: the content decides, the name only where the content does not."""
 
 from collections.abc import Callable, Mapping
+from itertools import combinations
 from pathlib import Path
 
 import torch
@@ -78,7 +79,10 @@ def load_case(
 
 
 def merge(volumes: list[Volume], paths: list[Path]) -> Volume:
-    """The channels of several volumes on their common grid, which is that of the first; a single one as it is."""
+    """The channels of several volumes on their common grid, which is that of the first; a single one as it is.
+
+    Channels that hold the same voxels, as of a file given twice, are told in a notice.
+    """
     first = volumes[0]
     if len(volumes) == 1:
         return first
@@ -93,7 +97,17 @@ def merge(volumes: list[Volume], paths: list[Path]) -> Volume:
     kinds = {volume.data.dtype for volume in volumes}
     data = torch.cat([v.data if len(kinds) == 1 else v.data.to(torch.float32) for v in volumes])
     modality = "+".join(dict.fromkeys(v.modality for v in volumes if v.modality))
-    return Volume(data, first.geometry, modality, tuple(dict.fromkeys(n for v in volumes for n in v.notices)))
+    notices = dict.fromkeys(notice for volume in volumes for notice in volume.notices)
+    return Volume(data, first.geometry, modality, (*notices, *_twins(data)))
+
+
+def _twins(data: Tensor) -> tuple[str, ...]:
+    bits = data.view(torch.uint8)
+    return tuple(
+        f"channels {n + 1} and {m + 1} hold the same voxels"
+        for n, m in combinations(range(len(bits)), 2)
+        if torch.equal(bits[n], bits[m])
+    )
 
 
 def _apart(first: Geometry, other: Geometry) -> str:

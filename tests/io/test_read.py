@@ -148,3 +148,14 @@ def test_images_become_channels_of_one_grid(tmp_path: Path) -> None:
 def test_a_single_image_is_its_own_volume(tmp_path: Path) -> None:
     volume = read_volume(nifti(tmp_path / "a.nii", address()))
     assert merge([volume], [tmp_path / "a.nii"]) is volume
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_a_file_given_twice_is_told(tmp_path: Path, dtype: type) -> None:
+    data = address().astype(dtype)
+    if dtype is np.float32:
+        data[0, 0, 0] = np.nan
+    first, second = nifti(tmp_path / "a.nii", data), nifti(tmp_path / "b.nii", data + dtype(1))
+    assert load_case(first, second).image.notices == ()
+    assert load_case(first, second, first).image.notices == ("channels 1 and 3 hold the same voxels",)
+    assert len(load_case(first, first, first).image.notices) == 3
