@@ -1,10 +1,18 @@
 """Touch a model without leaving a trace."""
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from operator import is_
+from types import NoneType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+Holder = dict[Any, Any] | list[Any] | set[Any] | deque[Any]
+_CONTAINERS = (dict, list, set, deque)
+_PLAIN = frozenset((NoneType, bool, int, float, str, tuple))  # tells most attributes apart at once
 
 
 def bare(model: nn.Module) -> nn.Module:
@@ -20,33 +28,82 @@ def untouched(model: nn.Module, device: torch.device) -> Iterator[nn.Module]:
 
     Also sets aside what the caller's surroundings would change: inference mode, autocast, TF32 and cuDNN's choice of
     kernels by speed are off, and gradients are recorded only from where a capture switches them on. Restores modes,
-    flags, buffers and weights (the same tensors, not copies), also after an exception; `.grad` is never written.
+    flags, buffers and weights (the same tensors, not copies) and every attribute that a forward pass replaced or
+    added, also after an exception; `.grad` is never written.
     """
     network = bare(model)
-    modes = [(module, module.training) for module in network.modules()]
     weights = [(p, p.data, p.requires_grad) for p in network.parameters()]
-    buffers = [(m, name, b) for m in network.modules() for name, b in m._buffers.items() if b is not None]
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(mode=False))
         stack.enter_context(torch.no_grad())
         stack.enter_context(torch.autocast(device.type, enabled=False))
         stack.enter_context(_full_precision())
+        stack.enter_context(attributes_kept(network))
         try:
             network.eval()
             for p, data, _ in weights:
                 p.requires_grad_(False)
                 p.data = _single(data, device)
-            for module, name, buffer in buffers:
-                module._buffers[name] = _single(buffer, device).clone()
+            for module in network.modules():
+                for name, buffer in module._buffers.items():
+                    if buffer is not None:
+                        module._buffers[name] = _single(buffer, device).clone()
             yield network
         finally:
-            for module, mode in modes:
-                module.training = mode
             for p, data, flag in weights:
                 p.data = data
                 p.requires_grad_(flag)
-            for module, name, buffer in buffers:
-                module._buffers[name] = buffer
+
+
+@contextmanager
+def attributes_kept(network: nn.Module) -> Iterator[None]:
+    """What the modules hold afterwards, directly or in lists, dicts and sets, is what they held before.
+
+    The very objects come back; what is new is let go. Tensors written in place are not undone.
+    """
+    holders = _holders(network)
+    filled = [(holder, _entries(holder)) for holder in holders if holder]
+    empty = [holder for holder in holders if not holder]  # by far the most
+    try:
+        yield
+    finally:
+        for holder in empty:
+            if holder:
+                holder.clear()
+        for holder, entries in filled:
+            if not _same(_entries(holder), entries):
+                _refill(holder, entries)
+
+
+def _holders(network: nn.Module) -> list[Holder]:
+    """The attribute dictionaries of all modules, and the containers in them, however deep."""
+    found: list[Holder] = [vars(module) for module in network.modules()]
+    seen = set(map(id, found))
+    for holder in found:  # grows as it is walked
+        for value in holder.values() if isinstance(holder, dict) else holder:
+            if type(value) not in _PLAIN and isinstance(value, _CONTAINERS) and id(value) not in seen:
+                seen.add(id(value))
+                found.append(value)
+    return found
+
+
+def _entries(holder: Holder) -> list[Any]:
+    return [*holder, *holder.values()] if isinstance(holder, dict) else list(holder)
+
+
+def _same(now: list[Any], entries: list[Any]) -> bool:
+    return len(now) == len(entries) and all(map(is_, now, entries))
+
+
+def _refill(holder: Holder, entries: list[Any]) -> None:
+    holder.clear()
+    if isinstance(holder, dict):
+        half = len(entries) // 2
+        holder.update(zip(entries[:half], entries[half:], strict=True))
+    elif isinstance(holder, set):
+        holder.update(entries)
+    else:
+        holder.extend(entries)
 
 
 @contextmanager

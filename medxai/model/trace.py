@@ -8,7 +8,7 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_leaves
 
 from medxai.errors import ModelError
-from medxai.model.guard import seeded, untouched
+from medxai.model.guard import attributes_kept, seeded, untouched
 from medxai.model.record import LayerRow, Recorder
 
 __all__ = ["LayerRow", "Trace", "trace"]
@@ -41,7 +41,7 @@ def trace(model: nn.Module, image_shape: tuple[int, ...]) -> Trace:
         dry = Recorder(torch.zeros(shape, device="meta"))
         state = {k: v.to("meta") for k, v in (*network.named_parameters(), *network.named_buffers())}
         try:
-            with dry.watching(network):
+            with attributes_kept(network), dry.watching(network):
                 return _summary(dry, functional_call(network, state, (dry.image,)))
         except ModelError:
             raise
