@@ -1,4 +1,4 @@
-"""What a command refuses before it computes anything."""
+"""What a command reads, and refuses before it computes anything."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +9,7 @@ from medxai.core.resample import inside
 from medxai.core.volume import Case, Mask
 from medxai.errors import UsageError
 from medxai.evaluation import share_within
+from medxai.io.read import load_case, read_mask
 from medxai.overlay import NAMES
 
 
@@ -22,10 +23,31 @@ def refuse_own_input(inputs: Sequence[Path], out: Path) -> None:
             )
 
 
-def refuse_strange_mask(mask: Mask | None, case: Case) -> None:
-    """Raise MaskError where a mask that is not empty lies wholly outside the image."""
-    if mask is not None and mask.geometry.units == case.image.geometry.units:
-        share_within(mask, inside(case.image.geometry, mask.geometry))
+def read_inputs(
+    images: Sequence[Path], mask: Path | None, label: int | None, spacing: str | None
+) -> tuple[Case, Mask | None]:
+    """The case and its annotation; `spacing` is for those that state no pixel size.
+
+    Raises MaskError where a mask that is not empty lies wholly outside the image.
+    """
+    size = parse_spacing(spacing)
+    case = load_case(*images)
+    if size is not None and case.image.geometry.units == "unknown":
+        case = load_case(*images, spacing=size)
+    if mask is None:
+        return case, None
+    region = read_region(mask, label, spacing)
+    if region.geometry.units == case.image.geometry.units:
+        share_within(region, inside(case.image.geometry, region.geometry))
+    return case, region
+
+
+def read_region(path: Path, label: int | None, spacing: str | None) -> Mask:
+    """The annotation at `path`; `spacing` is for a picture."""
+    size = parse_spacing(spacing)
+    region = read_mask(path, label)
+    known = size is None or region.geometry.units == "mm"
+    return region if known else read_mask(path, label, spacing=size)
 
 
 def parse_spacing(text: str | None) -> tuple[float, float] | None:

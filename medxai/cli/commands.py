@@ -43,7 +43,7 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter per option
         step("loading")
         import medxai
         from medxai import catalog
-        from medxai.cli.checks import parse_spacing, refuse_own_input, refuse_strange_mask
+        from medxai.cli.checks import read_inputs, refuse_own_input
         from medxai.cli.targets import parse_target
         from medxai.model.load import parse_factory_args
 
@@ -51,9 +51,7 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter per option
         goal = parse_target(target)
         how = catalog.method(method, layer)
         prepare = medxai.Recipe.from_yaml(recipe)
-        case = medxai.load_case(*images, spacing=parse_spacing(spacing))
-        region = None if mask is None else medxai.read_mask(mask, label)
-        refuse_strange_mask(region, case)
+        case, region = read_inputs(images, mask, label, spacing)
         step("model")
         network = medxai.load_model(model, weights, factory_args=parse_factory_args(factory_arg or []))
         step("explaining")
@@ -73,6 +71,7 @@ def evaluate(
     saliency: Annotated[Path, typer.Argument(help="Saliency map, NIfTI.")],
     mask: Annotated[Path, typer.Argument(help="Annotation, on any grid of the same patient.")],
     label: Label = None,
+    spacing: Spacing = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a saliency map against an annotation, beside what maps that know nothing would score."""
@@ -81,9 +80,10 @@ def evaluate(
     with steps(3) as step:
         step("loading")
         import medxai
+        from medxai.cli.checks import read_region
         from medxai.cli.report import print_json, show_evaluation
 
-        found, region = medxai.load_overlay(saliency), medxai.read_mask(mask, label)
+        found, region = medxai.load_overlay(saliency), read_region(mask, label, spacing)
         step("scoring")
         evaluation = medxai.evaluate(found, region)
     if as_json:

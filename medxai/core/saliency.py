@@ -78,7 +78,7 @@ class Saliency:
             raise GeometryError(
                 "A map in millimetres and a grid whose pixel size is unknown cannot be laid on each other.",
                 found=f"map {self.geometry} and grid {geometry}",
-                remedy="Load the picture with spacing=(row_mm, column_mm).",
+                remedy="Give the pixel size of the one that states none: spacing=(row_mm, column_mm), or --spacing.",
             )
         values = read_on(self.data, self.geometry, geometry)
         return values.masked_fill(~inside(self.seen, geometry), torch.nan)

@@ -8,6 +8,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 import medxai
@@ -101,10 +102,29 @@ def test_the_whole_film_is_seen(net, data_dir):
 
 
 def test_a_picture_of_unknown_size_is_scored_from_file_as_in_memory(net, data_dir, tmp_path):
-    """NIfTI cannot say that the pixel size is unknown; the record beside the map does."""
+    """A mark in the file and the record beside the map both say that the pixel size is unknown."""
     case, saliency = explained(net, data_dir("cxr/nih") / "00000001_000.png", 1)
     region = torch.zeros(case.image.geometry.shape, dtype=torch.bool)
     region[300:420, 250:460] = True
     mask = medxai.Mask(region, case.image.geometry)
     medxai.save_overlay(saliency, case, tmp_path)
     assert medxai.evaluate(medxai.load_overlay(tmp_path / "saliency.nii.gz"), mask) == medxai.evaluate(saliency, mask)
+
+
+def test_a_mask_picture_follows_the_size_that_the_user_gives(net, data_dir, tmp_path):
+    weights = data_dir("models/squeezenet_cxr3") / "squeezenet1_1_model.pth"
+    film = data_dir("cxr/nih") / "00000001_000.png"
+    pixels = np.zeros((512, 512), np.uint8)
+    pixels[300:420, 250:460] = 255
+    Image.fromarray(pixels).save(tmp_path / "heart.png")
+    words = ["explain", str(film), "--model", "tests.real_models:squeezenet", "--weights", str(weights), "--recipe",
+             RECIPE, "--target", "1", "--mask", str(tmp_path / "heart.png"), "--spacing", "0.75,0.766"]  # fmt: skip
+    done = CliRunner().invoke(app, [*words, "-o", str(tmp_path / "out")], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    overlay = nib.load(tmp_path / "out" / "saliency.nii.gz")
+    np.testing.assert_allclose(overlay.header.get_zooms()[:2], (0.75, 0.766), rtol=1e-6)
+    in_pixels = CliRunner().invoke(app, [*words[:-2], "-o", str(tmp_path / "px")], catch_exceptions=False)
+    assert in_pixels.exit_code == 0, in_pixels.output
+    scores = [json.loads((tmp_path / o / "scores.json").read_text())["scores"] for o in ("out", "px")]
+    for in_mm, plain in zip(*scores, strict=True):
+        assert in_mm["value"] == pytest.approx(plain["value"], rel=1e-4)
