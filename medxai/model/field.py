@@ -1,10 +1,10 @@
 """Which voxels of the image the cells of a tensor look at, and how windows, unions and views change that."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-Factor = tuple[int, "Axis | None"]
+Factor = tuple[int, "Axis | Lost | None"]
 Dim = tuple[Factor, ...]
 
 
@@ -19,12 +19,16 @@ class Footprint:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """Cell i sees the voxels lo + jump * i to hi + jump * i of image axis `image_axis`."""
+    """Cell i sees the voxels lo + jump * i to hi + jump * i of image axis `image_axis`.
+
+    `doubt` names the operation of an attention branch that was joined: what that branch sees is not counted.
+    """
 
     image_axis: int
     jump: float
     lo: float
     hi: float
+    doubt: str = ""
 
     @property
     def centre(self) -> float:
@@ -33,31 +37,46 @@ class Axis:
     def window(self, stride: int | float, first: int | float, last: int | float) -> "Axis":
         """The axis of cells that read the cells stride * i + first to stride * i + last of this one."""
         ends = first * self.jump, last * self.jump
-        return Axis(self.image_axis, self.jump * stride, self.lo + min(ends), self.hi + max(ends))
+        return Axis(self.image_axis, self.jump * stride, self.lo + min(ends), self.hi + max(ends), self.doubt)
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """What the cells see is unknown since `operation`; `attends` where that mixed all cells by attention."""
+
+    operation: str
+    attends: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """For each dimension of a tensor, the factors of its size and the image axis that each follows.
+    """For each dimension of a tensor, the factors of its size and what each follows.
 
-    A flattened dimension keeps its factors, so that a later view can restore them. `lost` names the first operation
-    after which some image axis could not be followed any more.
+    That is an image axis; or nothing (channels, a constant, a summary of the whole image); or it is lost. A flattened
+    dimension keeps its factors, so that a later view can restore them.
     """
 
     dims: tuple[Dim, ...]
-    lost: str = ""
 
     @classmethod
     def image(cls, shape: Sequence[int]) -> "Field":
-        space = tuple(((n, Axis(i, 1.0, 0.0, 0.0)),) for i, n in enumerate(shape[2:]))
+        space = tuple(along(n, Axis(i, 1.0, 0.0, 0.0)) for i, n in enumerate(shape[2:]))
         return cls((blank(shape[0]), blank(shape[1]), *space))
 
     @classmethod
-    def unknown(cls, shape: Sequence[int], lost: str) -> "Field":
-        return cls(tuple(blank(n) for n in shape), lost)
+    def unknown(cls, shape: Sequence[int], lost: Lost | None) -> "Field":
+        return cls(tuple(along(n, lost) for n in shape))
 
-    def axis(self, dim: int) -> Axis | None:
-        return axis_of(self.dims[dim])
+    @property
+    def lost(self) -> str:
+        """The operation since which some dimension is lost; the first dimensions are asked last."""
+        found = [o.operation for dim in (*self.dims[2:], *self.dims[:2]) for o in origins(dim) if isinstance(o, Lost)]
+        return found[0] if found else ""
+
+    @property
+    def doubt(self) -> str:
+        """The operation of an attention branch that was joined on the way; empty where there is none."""
+        return next((o.doubt for dim in self.dims for o in origins(dim) if isinstance(o, Axis) and o.doubt), "")
 
     def footprint(self, rank: int) -> Footprint | None:
         """Where the cells of a tensor (batch, channel, *space) lie, if its axes are the image's axes in their order."""
@@ -69,8 +88,13 @@ class Field:
         return Footprint(tuple(axis.centre for axis in known), tuple(axis.jump for axis in known), shape)
 
 
+def along(n: int, origin: Axis | Lost | None) -> Dim:
+    """A dimension of n cells that follows `origin`; one cell alone cannot be lost."""
+    return ((n, None if n == 1 and isinstance(origin, Lost) else origin),)
+
+
 def blank(n: int) -> Dim:
-    """A dimension that follows no image axis."""
+    """A dimension that follows nothing."""
     return ((n, None),)
 
 
@@ -79,49 +103,81 @@ def size(dim: Dim) -> int:
     return math.prod(n for n, _ in dim)
 
 
+def origins(dim: Dim) -> list[Axis | Lost]:
+    """What the factors of a dimension follow, where they follow something."""
+    return [origin for _, origin in dim if origin is not None]
+
+
 def axis_of(dim: Dim) -> Axis | None:
     """The one image axis of a dimension; trailing blank factors are sub-cells, as in a pixel shuffle."""
     factors = [factor for factor in dim if factor[0] != 1 or factor[1] is not None] or list(dim)
     axis = factors[0][1] if factors else None
-    if axis is None or any(other is not None for _, other in factors[1:]):
+    if not isinstance(axis, Axis) or any(other is not None for _, other in factors[1:]):
         return None
     inner = math.prod(n for n, _ in factors[1:])
     middle = (1 - inner) / (2 * inner)
     return axis.window(1 / inner, middle, middle)
 
 
-def along(n: int, axis: Axis | None) -> Dim:
-    """A dimension of n cells that follows `axis`."""
-    return ((n, axis),)
+def lost_in(dims: Iterable[Dim], operation: str) -> Lost | None:
+    """What becomes of dimensions that `operation` mixes in a way that cannot be followed; None where all are blank."""
+    found = [origin for dim in dims for n, origin in dim if origin is not None and n > 1]
+    lost = [origin for origin in found if isinstance(origin, Lost)]
+    if not found or len(lost) == len(found):
+        return next((one for one in lost if not one.attends), lost[0] if lost else None)
+    return next((one for one in lost if not one.attends), Lost(operation))
 
 
-def unite(dims: Sequence[Dim]) -> Dim:
-    """The dimension whose cells see what the same cells of all of `dims` see; what follows no axis has no say."""
-    known = [dim for dim in dims if any(axis for _, axis in dim)]
-    if not known:
-        return blank(size(dims[0]))
-    sizes = [tuple(n for n, _ in dim) for dim in known]
+def moved(dim: Dim, n: int, window: tuple[float, float, float], operation: str) -> Dim:
+    """The dimension of n cells that read `dim` through windows (stride, first, last)."""
+    axis = axis_of(dim)
+    return along(n, axis.window(*window) if axis else lost_in([dim], operation))
+
+
+def unite(dims: Sequence[Dim], operation: str) -> Dim:
+    """The dimension whose cells see what the same cells of all of `dims` see.
+
+    What follows nothing has no say. What is lost makes the whole lost, except by attention: then the others count,
+    and the doubt stays with them.
+    """
+    told = [dim for dim in dims if origins(dim)]
+    if len(told) < 2:
+        return told[0] if told else blank(size(dims[0]))
+    n = size(dims[0])
+    lost = [origin for dim in told for origin in origins(dim) if isinstance(origin, Lost)]
+    known = [dim for dim in told if not any(isinstance(origin, Lost) for origin in origins(dim))]
+    final = next((one for one in lost if not one.attends), None)
+    if final or not known:
+        return along(n, final or lost[0])
+    doubt = next((one.operation for one in lost), "")
+    sizes = [tuple(m for m, _ in dim) for dim in known]
     if any(other != sizes[0] for other in sizes):
-        return along(size(dims[0]), _hull([axis_of(dim) for dim in known], size(dims[0])))
-    return tuple((n, _hull([dim[i][1] for dim in known], n)) for i, n in enumerate(sizes[0]))
+        axes = [axis_of(dim) for dim in known]
+        return along(n, Lost(operation) if None in axes else _hull(axes, n, operation, doubt))
+    return tuple((m, _hull([_axis(dim[i][1]) for dim in known], m, operation, doubt)) for i, m in enumerate(sizes[0]))
 
 
-def _hull(axes: Sequence[Axis | None], n: int) -> Axis | None:
+def _axis(origin: Axis | Lost | None) -> Axis | None:
+    return origin if isinstance(origin, Axis) else None
+
+
+def _hull(axes: Sequence[Axis | None], n: int, operation: str, doubt: str) -> Axis | Lost | None:
     known = [axis for axis in axes if axis is not None]
     if not known:
         return None
     first = known[0]
     if any(a.image_axis != first.image_axis or abs(a.jump - first.jump) > 0.1 * abs(first.jump) for a in known):
-        return None
+        return Lost(operation) if n > 1 else None
+    doubt = next((a.doubt for a in known if a.doubt), doubt)
     lo, hi = min(a.lo for a in known), max(a.hi for a in known)
     if n == 1:
-        return Axis(first.image_axis, first.jump, lo, hi)
+        return Axis(first.image_axis, first.jump, lo, hi, doubt)
     ends = [(a.lo + a.jump * (n - 1), a.hi + a.jump * (n - 1)) for a in known]
     middle = (min(end[0] for end in ends) + max(end[1] for end in ends)) / 2
-    return Axis(first.image_axis, (middle - (lo + hi) / 2) / (n - 1), lo, hi)
+    return Axis(first.image_axis, (middle - (lo + hi) / 2) / (n - 1), lo, hi, doubt)
 
 
-def regroup(dims: Sequence[Dim], shape: Sequence[int]) -> tuple[Dim, ...]:
+def regroup(dims: Sequence[Dim], shape: Sequence[int], operation: str) -> tuple[Dim, ...]:
     """The dimensions of a contiguous tensor viewed as `shape`; an axis that is cut in two is lost."""
     left = [factor for dim in dims for factor in dim]
     result = []
@@ -131,13 +187,14 @@ def regroup(dims: Sequence[Dim], shape: Sequence[int]) -> tuple[Dim, ...]:
             left.pop(0)
         rest = n
         while rest > 1 and left:
-            head, axis = left.pop(0)
+            head, origin = left.pop(0)
             if rest % head and head % rest:
-                return tuple(blank(n) for n in shape)
+                return Field.unknown(shape, lost_in(dims, operation)).dims
             taken = min(head, rest)
-            dim.append((taken, axis if taken == head else None))
-            if taken < head:
-                left.insert(0, (head // taken, None))
+            whole = taken == head
+            dim.append((taken, origin if whole else lost_in([along(head, origin)], operation)))
+            if not whole:
+                left.insert(0, (head // taken, lost_in([along(head, origin)], operation)))
             rest //= taken
         if n == 1 and left and left[0][0] == 1:
             dim.append(left.pop(0))

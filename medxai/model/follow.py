@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
-from medxai.model.field import Field
+from medxai.model.field import Field, Lost
 from medxai.model.rules import ACTIVATIONS, LINEAR, NORMS, VIEWS, Call, propagate
 
 
@@ -19,7 +20,8 @@ class Mark:
     """What is known of one tensor that depends on the image.
 
     `sources` are the layers whose output it is, also behind a norm; `ancestry` has one bit for each layer it came
-    through; `activated` says that it left a nonlinearity, `linear` that it left a convolution or a norm.
+    through; `activated` says that it left a nonlinearity, `linear` that it left a convolution or a norm. `step` counts
+    the operations before it.
     """
 
     place: Field
@@ -27,6 +29,17 @@ class Mark:
     ancestry: int = 0
     activated: bool = False
     linear: bool = False
+    step: int = 0
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Write:
+    """Something of the image written into a storage in place: all of it, in one layout, or (`place` None) a part."""
+
+    storage: StorageWeakRef
+    step: int
+    layout: tuple[tuple[int, ...], tuple[int, ...]]
+    place: Field | None
 
 
 class Follow(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -39,17 +52,21 @@ class Follow(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.followed_by: dict[str, str] = {}
         self._marks: Any = WeakIdKeyDictionary()
         self._marks[image] = Mark(Field.image(tuple(image.shape)))
-        self._spoiled: dict[int, torch.UntypedStorage] = {}
+        self._written: dict[int, Write] = {}
 
     def mark(self, tensor: object) -> Mark | None:
         """The mark of a tensor; None where it does not depend on the image."""
         if not isinstance(tensor, Tensor):
             return None
         found: Mark | None = self._marks.get(tensor)
-        if self._spoiled and tensor.untyped_storage()._cdata in self._spoiled:
-            lost = Field.unknown(tuple(tensor.shape), "a partial in-place write")
-            return replace(found, place=lost) if found else Mark(lost)
-        return found
+        write = self._written.get(tensor.untyped_storage()._cdata) if self._written else None
+        if write is None or (write.place is not None and found is not None and found.step >= write.step):
+            return found
+        same = write.layout == (tuple(tensor.shape), tensor.stride())
+        kind = "a partial in-place write" if write.place is None else "an in-place write through a view"
+        lost = Field.unknown(tuple(tensor.shape), Lost(kind))
+        place = write.place if same and write.place is not None else lost
+        return replace(found, place=place) if found else Mark(place)
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -67,7 +84,7 @@ class Follow(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if any(id(t) not in seen and t.is_floating_point() and t.numel() > 1 for t in tensors):
                 self.learned_at = self.step
             if func._schema.is_mutable and len(seen) > (id(args[0]) in seen):
-                self._spoil(args[0])
+                self._write(args[0])
         return result
 
     def _note(self, func: Any, args: Mapping[str, Any], seen: Mapping[int, Mark], outs: list[Tensor]) -> None:
@@ -86,18 +103,24 @@ class Follow(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 _union(mark.ancestry for mark in seen.values()),
                 name in ACTIVATIONS or (_keeps_sign(name) and all(mark.activated for mark in seen.values())),
                 name in LINEAR or name in NORMS,
+                self.step,
             )
 
     def _entered(self, activation: str, marks: Iterable[Mark]) -> None:
         for source in (source for mark in marks if not mark.activated for source in mark.sources):
             self.followed_by.setdefault(source, activation)
 
-    def _spoil(self, target: object) -> None:
-        """Views of a storage that was partly overwritten with something else of the image: none can be followed."""
+    def _write(self, target: object) -> None:
+        """What other views of the same storage showed before no longer holds."""
         if isinstance(target, Tensor):
             storage = target.untyped_storage()
-            if target.numel() * target.element_size() < storage.nbytes():
-                self._spoiled[storage._cdata] = storage
+            whole = target.numel() * target.element_size() >= storage.nbytes()
+            mark = self._marks.get(target) if whole else None
+            layout = tuple(target.shape), target.stride()
+            weak = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
+            before = self._written.get(storage._cdata)
+            if before is None or before.place is not None:
+                self._written[storage._cdata] = Write(weak, self.step, layout, mark and mark.place)
 
 
 def _shortcut(func: Any, args: tuple[Any, ...]) -> Any:

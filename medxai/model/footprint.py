@@ -5,8 +5,9 @@ Through a window of kernel k, stride s, padding p and dilation d a cell's field 
     jump' = jump * s,    lo' = lo - p * jump,    hi' = hi + (d * (k - 1) - p) * jump,
 
 and cell i is centred at (lo + hi) / 2 + jump * i. Where paths meet (concatenation, addition) the fields unite; a
-factor with one cell along an axis, as the gate of a squeeze-and-excitation block, has no say, and neither has an
-operand whose origin is unknown, as the attention branch beside a residual path.
+factor with one cell along an axis, as the gate of a squeeze-and-excitation block, has no say. An operand whose cells
+cannot be followed makes the result unknown; only what attention mixed leaves the place to the path beside it, and the
+layer carries a doubt that becomes a notice.
 Source: Araujo et al. 2019, Computing receptive fields of convolutional neural networks.
 """
 

@@ -140,9 +140,15 @@ def _about_tokens(trace: Trace, row: LayerRow) -> tuple[str, ...]:
 
 
 def _notices(row: LayerRow) -> tuple[str, ...]:
-    if not row.followed_by or row.activated:
-        return ()
-    return (
-        f"Layer {row.name!r} ({row.type}) is read before its nonlinearity ({row.followed_by}); methods that are equal "
-        "after it differ here. Prefer the activation or the block that ends with it.",
-    )
+    notices = []
+    if row.followed_by and not row.activated:
+        notices.append(
+            f"Layer {row.name!r} ({row.type}) is read before its nonlinearity ({row.followed_by}); methods that are "
+            "equal after it differ here. Prefer the activation or the block that ends with it."
+        )
+    if row.doubt:
+        notices.append(
+            f"On the way to layer {row.name!r} attention ({row.doubt}) mixes distant cells; each cell is placed where "
+            "the path beside the attention comes from, although it also sees what it attends to."
+        )
+    return tuple(notices)

@@ -16,6 +16,8 @@ from medxai.model.follow import Follow, Mark
 class LayerRow:
     """One layer as it ran: `shape` is that of its output without the batch; `why` says why it has no footprint.
 
+    `doubt` names the operation of an attention branch that was joined on the way: the footprint is that of the path
+    beside it.
     `followed_by` names the activation that the output enters, directly or through a norm; `activated` says that the
     output left a nonlinearity, `linear` that it left a convolution or norm, `passing` that the layer did nothing;
     `feeds_weights` that something learned still reads it, `reaches_output` that the model's output depends on it.
@@ -27,6 +29,7 @@ class LayerRow:
     calls: int = 1
     footprint: Footprint | None = None
     why: str = ""
+    doubt: str = ""
     followed_by: str = ""
     activated: bool = False
     linear: bool = False
@@ -145,15 +148,14 @@ class Recorder:
     def _describe(self, row: LayerRow, output: Tensor, mark: Mark) -> LayerRow:
         rank = self.image.ndim - 2
         shape = tuple(output.shape[1:])
-        print_ = mark.place.footprint(rank) if output.ndim == rank + 2 else None
-        why = ""
-        if print_ is None:
-            why = (
-                f"the path from the image is lost at operation {mark.place.lost!r}"
-                if mark.place.lost
-                else _layout(shape, rank)
-            )
-        return replace(row, shape=shape, footprint=print_, why=why, activated=mark.activated, linear=mark.linear)
+        found = mark.place.footprint(rank) if output.ndim == rank + 2 else None
+        why, doubt = "", mark.place.doubt
+        if found is None:
+            lost = mark.place.lost
+            why = f"the path from the image is lost at operation {lost!r}" if lost else _layout(shape, rank)
+            doubt = ""
+        row = replace(row, shape=shape, footprint=found, why=why, doubt=doubt)
+        return replace(row, activated=mark.activated, linear=mark.linear)
 
 
 def _layout(shape: tuple[int, ...], rank: int) -> str:

@@ -9,6 +9,7 @@ from torch.nn.functional import avg_pool2d, instance_norm, interpolate, pad
 
 from medxai.errors import FootprintError
 from medxai.model.footprint import footprint
+from medxai.model.layers import find_row, resolve_layer
 from medxai.model.trace import trace
 from tests.model.impulse import centres, uniform
 
@@ -127,6 +128,12 @@ OPERATIONS = {
     "gate": lambda x: x * torch.ones_like(x.mean((2, 3), keepdim=True)),
     "softmax of a constant": lambda x: x * torch.softmax(torch.ones_like(x), 1),
     "instance norm": lambda x: x + 0 * instance_norm(x.detach()),
+    "normed by hand": lambda x: x + 0 * (x - x.mean(1, keepdim=True)) / (torch.var_mean(x, 1, keepdim=True)[0] + 1),
+    "normed by length": lambda x: x + 0 * nn.functional.normalize(x, dim=1),
+    "masked": lambda x: x * (x.detach() > -1) + 0 * torch.where(x > 5, x, torch.zeros_like(x)),
+    "global branch, repeated": lambda x: x + 0 * x.mean((2, 3), keepdim=True).repeat(1, 1, *x.shape[2:]),
+    "kernel from the whole image": lambda x: x + 0 * nn.functional.conv2d(x, x.mean((2, 3), keepdim=True)),
+    "written": lambda x: torch.zeros_like(x).copy_(x).mul_(2.0).add_(x).flatten(1).view(x.shape),
     "in place": lambda x: x.clone().mul_(2.0).add_(x),
 }
 
@@ -171,3 +178,106 @@ def test_partial_write_is_not_followed():
     model(torch.ones(1, 1, 40, 40))
     with pytest.raises(FootprintError, match="partial in-place write"):
         footprint(trace(model, (1, 1, 40, 40)), "tail")
+
+
+def swapped_by_attention(x):
+    tokens = x.flatten(2).transpose(1, 2)
+    mixed = torch.softmax(tokens @ tokens.transpose(1, 2), 2) @ tokens
+    return mixed.transpose(1, 2).reshape(x.shape)
+
+
+def by_fused_attention(x):
+    tokens = x.flatten(2).transpose(1, 2)[:, None]
+    return nn.functional.scaled_dot_product_attention(tokens, tokens, tokens)[:, 0].transpose(1, 2).reshape(x.shape)
+
+
+def by_shifted_windows(x):
+    """Attention in windows of 4 by 4 of the rolled image, as in Swin."""
+    b, c, h, w = x.shape
+    windows = x.roll((2, 2), (2, 3)).view(b, c, h // 4, 4, w // 4, 4).permute(0, 2, 4, 3, 5, 1).reshape(-1, 16, c)
+    mixed = torch.softmax(windows @ windows.transpose(1, 2), 2) @ windows
+    mixed = mixed.view(b, h // 4, w // 4, 4, 4, c).permute(0, 5, 1, 3, 2, 4).reshape(x.shape)
+    return mixed.roll((-2, -2), (2, 3))
+
+
+def by_mixing_all_positions(x):
+    n = x.shape[2] * x.shape[3]
+    return (x.flatten(2) @ torch.ones(n, n, dtype=x.dtype, device=x.device)).reshape(x.shape)
+
+
+ATTENTION = [swapped_by_attention, by_fused_attention, by_shifted_windows, by_mixing_all_positions]
+
+
+def traced_between(operation):
+    model = Between(operation)
+    model(torch.ones(1, 1, 34, 32))  # the head emits 16 by 16
+    return trace(model, (1, 1, 34, 32))
+
+
+@pytest.mark.parametrize("join", [lambda y, a: y + a, lambda y, a: y * a.sigmoid(), lambda y, a: torch.cat([a, y], 1)])
+@pytest.mark.parametrize("branch", ATTENTION)
+def test_attention_beside_a_path_leaves_its_place_and_a_doubt(branch, join):
+    plain, mixed = traced_between(lambda y: y), traced_between(lambda y: join(y, branch(y)))
+    assert footprint(mixed, "tail") == footprint(plain, "tail")
+    head, tail = (find_row(mixed, name) for name in ("head", "tail"))
+    assert (head.doubt, bool(tail.doubt)) == ("", True)
+    assert resolve_layer(mixed, "head")[1] == ()
+    (notice,) = resolve_layer(mixed, "tail")[1]
+    assert "attention" in notice
+    assert tail.doubt in notice
+
+
+@pytest.mark.parametrize("branch", ATTENTION)
+def test_attention_alone_has_no_known_place(branch):
+    with pytest.raises(FootprintError, match="lost at operation"):
+        footprint(traced_between(branch), "tail")
+
+
+def written(y):
+    out = torch.zeros_like(y)
+    out[:] = y.roll(8, 2)
+    return out
+
+
+def written_flat(y):
+    out = y * 1
+    out.view(-1).add_(y.roll(8, 2).view(-1))
+    return out
+
+
+def warped(y):
+    theta = torch.eye(2, 3)[None].to(y) + 0 * y.mean()
+    grid = nn.functional.affine_grid(theta, list(y.shape), align_corners=False)
+    return nn.functional.grid_sample(y, grid, align_corners=False)
+
+
+LOSING = {
+    "transformer times gate": (lambda y: warped(y) * y.sigmoid(), "grid_sampler_2d"),
+    "gate times transformer": (lambda y: y.sigmoid() * warped(y), "grid_sampler_2d"),
+    "rolled plus itself": (lambda y: y.roll(8, 2) + 0 * y, "roll"),
+    "beside itself": (lambda y: torch.cat([y, y.roll(8, 2)], 1), "roll"),
+    "rolled, then mixed by channel": (
+        lambda y: y + (y.roll(8, 2).permute(0, 2, 3, 1) @ torch.eye(4).to(y)).permute(0, 3, 1, 2),
+        "roll",
+    ),
+    "one axis only": (lambda y: y + y.view(1, 4, 4, 4, 16).transpose(2, 3).reshape(1, 4, 16, 16), "_?view|reshape"),
+    "picked rows": (lambda y: y + y.index_select(2, torch.arange(15, -1, -1, device=y.device)), "index_select"),
+    "turned": (lambda y: y + y.transpose(2, 3), "add"),
+    "stretched": (lambda y: y + interpolate(y[:, :, :8, :8], size=(16, 16)), "add"),
+    "written into a constant": (lambda y: y + written(y), "roll"),
+    "written into a view": (lambda y: y + written_flat(y), "an in-place write through a view"),
+    "around the edge": (lambda y: y + torch.cat([y[:, :, 8:], y[:, :, :8]], 2), "cat"),
+    "kernel from the image": (
+        lambda y: y + nn.functional.conv2d(y, y[:, :, 4:7, 4:7], padding=1),
+        "convolution",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOSING)
+def test_a_branch_of_unknown_origin_is_never_placed_where_the_other_lies(name):
+    branch, operation = LOSING[name]
+    traced = traced_between(branch)
+    assert traced.layers[0].spatial
+    with pytest.raises(FootprintError, match=f"lost at operation '(_unsafe)?({operation})'"):
+        footprint(traced, "tail")

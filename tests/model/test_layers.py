@@ -66,7 +66,9 @@ AUTO = [
 @pytest.mark.parametrize(("build", "layer"), AUTO)
 def test_auto_is_the_last_map_after_its_nonlinearity(build, layer, ndim):
     traced = trace(build(ndim), (1, 1, *(SIZE,) * ndim))
-    assert resolve_layer(traced, "auto") == (layer, ())
+    found, notices = resolve_layer(traced, "auto")
+    assert found == layer
+    assert [("attention" in notice) for notice in notices] == [True] * (layer == "encoder10")
     assert traced.notices == ()
     marked = [row for row in layer_table(traced) if row.recommended]
     assert [row.name for row in marked] == [layer]
