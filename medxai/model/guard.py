@@ -9,6 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
+
+from medxai.errors import ModelError
 
 Holder = dict[Any, Any] | list[Any] | set[Any] | deque[Any]
 _CONTAINERS = (dict, list, set, deque)
@@ -16,10 +19,39 @@ _PLAIN = frozenset((NoneType, bool, int, float, str, tuple))  # tells most attri
 
 
 def bare(model: nn.Module) -> nn.Module:
-    """The network itself, without the wrapper of DataParallel, DistributedDataParallel or torch.compile."""
+    """The network itself, without the wrapper of DataParallel, DistributedDataParallel or torch.compile.
+
+    Raises ModelError for TorchScript, and for a network whose parameters have no shape yet.
+    """
     inner = model.module if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel) else model
+    script = [name for name, module in inner.named_modules() if isinstance(module, torch.jit.ScriptModule)]
+    if script:
+        raise ModelError(
+            f"{f'Layer {script[0]!r}' if script[0] else 'This model'} is TorchScript, a program without Python modules "
+            "to hook.",
+            expected="a torch.nn.Module",
+            remedy="Give the nn.Module it was made from, with the same weights.",
+        )
     inner = inner._modules.get("_orig_mod", inner) or inner
-    return bare(inner) if inner is not model else model
+    if inner is not model:
+        return bare(inner)
+    refuse_lazy(model)
+    return model
+
+
+def refuse_lazy(model: nn.Module) -> None:
+    """Raises ModelError where a lazy module still waits for its first input to know its shapes."""
+    waiting = [
+        f"{name or 'the model itself'} ({type(module).__name__})"
+        for name, module in model.named_modules()
+        if isinstance(module, LazyModuleMixin) and "_initialize_hook" in vars(module)
+    ]
+    if waiting:
+        raise ModelError(
+            "The network has lazy layers, whose parameters have no shape yet.",
+            found=", ".join(waiting[:5]),
+            remedy="Run one forward pass first: model(torch.zeros(1, channels, *space)).",
+        )
 
 
 @contextmanager
@@ -29,7 +61,7 @@ def untouched(model: nn.Module, device: torch.device) -> Iterator[nn.Module]:
     Also sets aside what the caller's surroundings would change: inference mode, autocast, TF32 and cuDNN's choice of
     kernels by speed are off, and gradients are recorded only from where a capture switches them on. Restores modes,
     flags, buffers and weights (the same tensors, not copies) and every attribute that a forward pass replaced or
-    added, also after an exception; `.grad` is never written.
+    added, also after an exception; `.grad` is never written. Raises ModelError where `bare` does.
     """
     network = bare(model)
     weights = [(p, p.data, p.requires_grad) for p in network.parameters()]

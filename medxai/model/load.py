@@ -9,10 +9,12 @@ from pathlib import Path
 from torch import nn
 
 from medxai.errors import ModelError, WeightsError
-from medxai.model import weights as files
+from medxai.model.faults import FAULTS, told
+from medxai.model.weights import fill, weights_sha256
+
+__all__ = ["load_model", "parse_factory_args", "weights_sha256"]
 
 _SCIENTIFIC = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
-_BUILDING = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, ImportError, OSError)
 
 
 def load_model(
@@ -32,14 +34,13 @@ def load_model(
     if sha256 is not None and weights is None:
         raise WeightsError("A digest was given, but no weights file that it could belong to.")
     model = _build(factory, factory_args or {}).cpu()
+    if weights == "":
+        raise WeightsError(
+            "The name of the weights file is empty.", remedy="Leave it out to keep what the factory set."
+        )
     if weights is not None:
-        files.fill(model, Path(weights), sha256)
+        fill(model, Path(weights), sha256)
     return model.eval()
-
-
-def weights_sha256(model: nn.Module) -> str:
-    """SHA-256 over name, type, shape and bytes of every parameter and buffer that the model would save."""
-    return files.digest(model)
 
 
 def parse_factory_args(pairs: Sequence[str]) -> dict[str, object]:
@@ -70,10 +71,10 @@ def _build(factory: str | Callable[..., object], args: Mapping[str, object]) -> 
     make = _imported(factory) if isinstance(factory, str) else factory
     try:
         model = make(**args)
-    except _BUILDING as error:
+    except (*FAULTS, SystemExit) as error:
         raise ModelError(
             f"The factory {name!r} fails with the arguments {dict(args)}.",
-            found=f"{type(error).__name__}: {error}",
+            found=told(error),
             remedy="Pass what it needs with factory_args (--factory-arg name=value).",
         ) from error
     if not isinstance(model, nn.Module):
@@ -89,19 +90,27 @@ def _imported(name: str) -> Callable[..., object]:
         raise ModelError("This names no factory.", expected="package.module:callable", found=repr(name))
     try:
         found: object = importlib.import_module(module)
-    except (ImportError, SyntaxError, ValueError) as error:
+    except ImportError as error:
         raise ModelError(
             f"The factory {name!r} cannot be imported.",
-            found=f"{type(error).__name__}: {error}",
+            found=told(error),
             remedy="Install the package that defines it, or put its folder on PYTHONPATH.",
         ) from error
+    except (*FAULTS, SystemExit) as error:
+        raise ModelError(
+            f"The module of the factory {name!r} fails while it is imported.",
+            found=told(error),
+            remedy=f"See where: python -c 'import {module}'.",
+        ) from error
     for part in attribute.split("."):
-        if not hasattr(found, part):
+        try:
+            found = getattr(found, part)
+        except AttributeError as error:
             near = difflib.get_close_matches(part, [n for n in dir(found) if not n.startswith("_")], n=5)
-            raise ModelError(
-                f"Module {module!r} has no {attribute!r}.", remedy=f"Did you mean one of {near}?" if near else ""
-            )
-        found = getattr(found, part)
+            remedy = f"Did you mean one of {near}?" if near else ""
+            raise ModelError(f"Module {module!r} has no {attribute!r}.", remedy=remedy) from error
+        except FAULTS as error:  # a module may import its parts only when they are asked for
+            raise ModelError(f"The factory {name!r} cannot be had.", found=told(error)) from error
     if not callable(found):
         raise ModelError(f"{name!r} is no factory.", expected="a callable", found=f"a {type(found).__name__}")
     return found

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from medxai.errors import ModelError
+from medxai.model.faults import told
 from medxai.model.field import Footprint
 from medxai.model.follow import Follow, Mark
 
@@ -97,7 +98,7 @@ class Recorder:
         where = f"at layer {name!r} ({type(module).__name__})" if name else "in its own forward()"
         return ModelError(
             f"The network fails {where} on an image of shape {tuple(self.image.shape[1:])} (channels, *space).",
-            found=f"{type(fault).__name__}: {str(fault).strip().splitlines()[0] if str(fault).strip() else ''}",
+            found=told(fault),
             remedy="Check the channels and the size that the recipe produces against what the network was built for.",
         )
 

@@ -20,9 +20,9 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from medxai.errors import LayerError, ModelError
 from medxai.model.calls import Recording, record, versions
 from medxai.model.capture import submodule
+from medxai.model.faults import FAULTS, told
 
 _IMAGE = -1
-_FAULTS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -104,8 +104,8 @@ def resumable(model: nn.Module, layer: str, image: Tensor) -> Resumable:
         whole = Resumable(model, target, clean.activation, clean.output, Answer(target, image, True), (), writes=True)
         try:
             thin = _thin(whole, clean, layer)
-        except _FAULTS as fault:
-            reason = _words(fault)
+        except FAULTS as fault:
+            reason = told(fault)
         else:
             for candidate in (thin, replace(thin, folded=False)):
                 reason = _objection(candidate)
@@ -199,12 +199,8 @@ def _emitting(layer: nn.Module, activation: Tensor) -> Iterator[None]:
 def _objection(run: Resumable) -> str:
     try:
         return "" if _true(run, 2) else "a replay does not give what a full pass gives"
-    except _FAULTS as fault:
-        return _words(fault)
-
-
-def _words(fault: Exception) -> str:
-    return f"{type(fault).__name__}: {(str(fault).strip() or 'no reason given').splitlines()[0]}"
+    except FAULTS as fault:
+        return told(fault)
 
 
 def _true(run: Resumable, n: int) -> bool:

@@ -8,12 +8,11 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_leaves
 
 from medxai.errors import ModelError
-from medxai.model.guard import attributes_kept, seeded, untouched
+from medxai.model.faults import FAULTS, told
+from medxai.model.guard import attributes_kept, bare, seeded, untouched
 from medxai.model.record import LayerRow, Recorder
 
 __all__ = ["LayerRow", "Trace", "trace"]
-
-FAULTS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +29,14 @@ class Trace:
 def trace(model: nn.Module, image_shape: tuple[int, ...]) -> Trace:
     """What the layers of `model` emit for images of shape (batch, channels, *space); the model stays as it was.
 
-    Runs on PyTorch's meta device, where tensors have shapes and no values. A network that looks at values is run once
-    on a real image of zeros instead, and a notice says so. Raises ModelError where the network does not fit the image.
+    Runs on PyTorch's meta device, where tensors have shapes and no values. A network that cannot run so is run once on
+    a real image of zeros instead, and a notice says why. Raises ModelError where the network does not fit the image,
+    and for a model that cannot be watched at all.
     """
     if len(image_shape) < 3:
         raise ModelError("This is no image.", expected="a shape (batch, channels, *space)", found=f"{image_shape}")
     shape = (1, *image_shape[1:])
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = next((p.device for p in bare(model).parameters()), torch.device("cpu"))
     with untouched(model, device) as network:
         dry = Recorder(torch.zeros(shape, device="meta"))
         state = {k: v.to("meta") for k, v in (*network.named_parameters(), *network.named_buffers())}
@@ -46,7 +46,7 @@ def trace(model: nn.Module, image_shape: tuple[int, ...]) -> Trace:
         except ModelError:
             raise
         except FAULTS as fault:
-            notice = f"Traced on a real image of zeros, because the network looks at values ({type(fault).__name__})."
+            notice = f"Traced on a real image of zeros, because the pass without values broke off ({told(fault)})."
         real = Recorder(torch.zeros(shape, device=device))
         try:
             with seeded(0, device), real.watching(network):

@@ -13,22 +13,24 @@ import torch
 from torch import Tensor, nn
 
 from medxai.errors import WeightsError
+from medxai.model.faults import FAULTS, told
+from medxai.model.guard import refuse_lazy
 
 State = dict[str, Tensor]
 
+_TYPES = "a file of type .safetensors, .pt, .pth or .ckpt"
 _PICKLES = (".pt", ".pth", ".ckpt")
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 _PREFIXES = ("module.", "_orig_mod.")
 _GLOBAL = re.compile(r"GLOBAL (\w+\.[\w.]+)")
-_DAMAGE = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, EOFError, OSError)
 
 
 def fill(model: nn.Module, path: Path, sha256: str | None) -> None:
     """Put the weights of the file into `model`: every key and every shape must fit."""
+    if path.is_dir():
+        raise WeightsError(f"{str(path)!r} is a folder, not a weights file.", expected=_TYPES)
     if not path.is_file():
-        raise WeightsError(
-            f"There is no weights file {str(path)!r}.", expected="a file of type .safetensors, .pt, .pth, .ckpt"
-        )
+        raise WeightsError(f"There is no weights file {str(path)!r}.", expected=_TYPES)
     if sha256 is not None and (found := _file_digest(path)) != sha256.strip().lower():
         raise WeightsError(
             f"{path} is not the weights file that was meant.",
@@ -37,11 +39,12 @@ def fill(model: nn.Module, path: Path, sha256: str | None) -> None:
             remedy="Fetch the file again, or correct the digest if the file is the right one.",
         )
     state = _without_prefix(_tensors(_read(path), path))
+    refuse_lazy(model)
     _compare(model, state, path)
     model.load_state_dict(state, strict=False)
 
 
-def digest(model: nn.Module) -> str:
+def weights_sha256(model: nn.Module) -> str:
     """SHA-256 over name, type, shape and bytes of every parameter and buffer that the model would save."""
     result = hashlib.sha256()
     for name, value in model.state_dict().items():
@@ -59,7 +62,7 @@ def _read(path: Path) -> object:
 
         try:
             return load_file(path, device="cpu")
-        except (SafetensorError, *_DAMAGE) as error:
+        except (SafetensorError, *FAULTS) as error:
             raise _damaged(path, error) from error
     if path.suffix.lower() not in _PICKLES:
         raise WeightsError(
@@ -84,15 +87,14 @@ def _read(path: Path) -> object:
             found=f"the globals {_few(names)}",
             remedy="If you trust the file, load it yourself and save model.state_dict() with safetensors.",
         ) from error
-    except (struct.error, *_DAMAGE) as error:
+    except (struct.error, *FAULTS) as error:
         raise _damaged(path, error) from error
 
 
 def _damaged(path: Path, error: Exception) -> WeightsError:
-    reason = str(error).strip().splitlines()
     return WeightsError(
         f"{path} is damaged or no weights file.",
-        found=f"{type(error).__name__}: {reason[0] if reason else 'it ends too early'}",
+        found=told(error) if str(error).strip() else f"{type(error).__name__}: it ends too early",
     )
 
 
@@ -106,7 +108,7 @@ def _is_torchscript(path: Path) -> bool:
 def _unsafe_globals(path: Path) -> list[str]:
     try:
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except _DAMAGE:
+    except FAULTS:
         return []  # an old pickle, which that function does not read
 
 

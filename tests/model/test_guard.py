@@ -4,9 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from medxai.errors import DeviceError
+from medxai.attribution.gradient_cams import GradCAM
+from medxai.core.target import ClassScore
+from medxai.errors import DeviceError, ModelError
 from medxai.model.device import pick_device
 from medxai.model.guard import bare, seeded, untouched
+from medxai.model.trace import trace
 from tests.networks import net
 
 CPU = torch.device("cpu")
@@ -82,6 +85,35 @@ def test_bare_takes_every_wrapper_off():
     assert bare(nn.DataParallel(model)) is model
     assert bare(torch.compile(model)) is model
     assert bare(nn.DataParallel(torch.compile(model))) is model
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_torchscript_is_refused_with_what_to_give_instead():
+    script = torch.jit.trace(nn.Conv2d(1, 2, 3), torch.zeros(1, 1, 5, 5))
+    for call in (
+        bare,
+        lambda m: trace(m, (1, 1, 5, 5)),
+        lambda m: GradCAM()(m, torch.zeros(1, 1, 5, 5), ClassScore(0)),
+    ):
+        for model, which in (
+            (script, "This model"),
+            (nn.DataParallel(script), "This model"),
+            (nn.Sequential(script), "Layer '0'"),
+        ):
+            with pytest.raises(ModelError, match=rf"{which} is TorchScript.*Give the nn\.Module"):
+                call(model)
+
+
+def test_lazy_layers_are_refused_until_they_ran_once():
+    model = nn.Sequential(nn.LazyConv2d(4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2))
+    calls = (bare, lambda m: trace(m, (1, 1, 5, 5)), lambda m: GradCAM()(m, torch.zeros(1, 1, 5, 5), ClassScore(0)))
+    for call in calls:
+        with pytest.raises(ModelError, match=r"lazy layers.*0 \(LazyConv2d\), 3 \(LazyLinear\).*one forward pass"):
+            call(model)
+    assert not any(m._forward_hooks for m in model.modules())
+    model(torch.rand(1, 1, 5, 5))
+    for call in calls:
+        call(model)
 
 
 def test_seeded_draws_the_same_and_disturbs_nobody():

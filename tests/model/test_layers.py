@@ -195,11 +195,27 @@ def test_trace_computes_nothing_and_leaves_the_model_as_it_was():
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
+def test_network_that_holds_a_plain_tensor_is_traced_on_zeros_and_says_so():
+    class Holds(FunctionalReLU):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.ones(1, 1, 1, 4)
+
+        def forward(self, x):
+            return super().forward(x * self.scale.repeat(1, 1, 1, x.shape[-1] // 4))
+
+    traced = trace(Holds(), (1, 1, 16, 16))
+    assert "broke off (RuntimeError: " in traced.notices[0]
+    assert "meta" in traced.notices[0]
+    assert "looks at values" not in traced.notices[0]
+    assert resolve_layer(traced, "auto")[0] == "norm"
+
+
 def test_network_that_looks_at_values_is_traced_on_zeros_and_says_so():
     class Looks(FunctionalReLU):
         def forward(self, x):
             return super().forward(x - x.mean().item())
 
     traced = trace(Looks(), (1, 1, 16, 16))
-    assert "looks at values" in traced.notices[0]
+    assert "image of zeros, because the pass without values broke off (RuntimeError: Tensor.item()" in traced.notices[0]
     assert resolve_layer(traced, "auto")[0] == "norm"

@@ -139,9 +139,21 @@ def test_no_key_matches_and_long_lists_are_cut(tmp_path):
         load_model(nn.Linear, tmp_path / "w.pt", factory_args={"in_features": 3, "out_features": 2})
 
 
+def test_weights_do_not_go_into_lazy_layers(tmp_path, source):
+    save_file(source.state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match=r"lazy layers.*the model itself \(LazyLinear\)"):
+        load_model(nn.LazyLinear, tmp_path / "w.safetensors", factory_args={"out_features": 2})
+
+
 def test_file_that_is_no_weights_file_is_refused(tmp_path):
     with pytest.raises(WeightsError, match="There is no weights file"):
         load_model(built, tmp_path / "absent.pt")
+    with pytest.raises(WeightsError, match=re.escape(f"{str(tmp_path)!r} is a folder, not a weights file")):
+        load_model(built, tmp_path)
+    with pytest.raises(WeightsError, match=r"'\.' is a folder"):
+        load_model(built, ".")
+    with pytest.raises(WeightsError, match="name of the weights file is empty"):
+        load_model(built, "")
     (tmp_path / "w.onnx").write_bytes(b"x")
     with pytest.raises(WeightsError, match=r"Expected one of \.safetensors"):
         load_model(built, tmp_path / "w.onnx")
@@ -160,11 +172,34 @@ def test_file_that_is_no_weights_file_is_refused(tmp_path):
         ("monai.networks.nets:UNet", "missing .* 'channels'"),
         ("builtins:dict", "a torch.nn.Module.*dict"),
         ("math:pi", "a callable.*float"),
+        ("tests.model.fragile:divides", "fails with the arguments.*ZeroDivisionError: division by zero"),
+        ("tests.model.fragile:leaves", "fails with the arguments.*SystemExit: 3"),
+        ("tests.model.fragile:silent", r"fails with the arguments.*AssertionError\. Pass"),
+        ("tests.model.fragile:elsewhere", "'tests.model.fragile:elsewhere' .*ImportError: not installed"),
     ],
 )
 def test_factory_that_builds_no_network_is_refused(factory, words):
     with pytest.raises(ModelError, match=words):
         load_model(factory)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("int('x')", "ValueError: invalid literal"),
+        ("undefined", "NameError: name 'undefined'"),
+        ("raise SystemExit(2)", "SystemExit: 2"),
+        ("def", "SyntaxError"),
+        ("open('/no/such/file')", "FileNotFoundError"),
+    ],
+)
+def test_module_that_fails_while_it_is_imported_is_named(tmp_path, monkeypatch, line, words):
+    name = f"broken_{hashlib.sha256(line.encode()).hexdigest()[:8]}"
+    (tmp_path / f"{name}.py").write_text(line + "\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModelError, match=f"'{name}:net' fails while it is imported.*{words}.*import {name}"):
+        load_model(f"{name}:net")
 
 
 def test_factory_arguments_are_yaml():
