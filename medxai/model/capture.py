@@ -58,9 +58,12 @@ def capture(network: nn.Module, layer: str) -> Iterator[Captured]:
                 remedy="Pick a convolutional layer or block; `medxai layers` lists them.",
             )
         if found._outputs:
+            block = layer.rpartition(".")[0]
             raise LayerError(
                 f"Layer {layer!r} is called more than once in one forward pass, so its map would be ambiguous.",
-                remedy=f"Pick the block that contains it ({layer.rpartition('.')[0] or 'its parent'!r}).",
+                remedy=f"Pick the block that contains it ({block!r})."
+                if block
+                else "No block contains it: pick another layer; `medxai layers` lists them.",
             )
         start = output.detach().requires_grad_()
         found._outputs.append(start)
@@ -80,5 +83,8 @@ def submodule(network: nn.Module, name: str) -> nn.Module:
     modules: dict[str, nn.Module] = dict(network.named_modules())
     if name in modules and name:
         return modules[name]
-    near = difflib.get_close_matches(name, modules, n=5, cutoff=0.0)
-    raise LayerNotFoundError(f"The model has no layer named {name!r}.", remedy=f"Did you mean one of {near}?")
+    near = difflib.get_close_matches(name, [known for known in modules if known], n=5, cutoff=0.0)
+    raise LayerNotFoundError(
+        f"The model has no layer named {name!r}.",
+        remedy=f"Did you mean one of {near}?" if near else "It has no layers at all: it is a single module.",
+    )

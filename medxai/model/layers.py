@@ -62,19 +62,42 @@ def find_row(trace: Trace, name: str) -> LayerRow:
         return rows[name]
     near = [f"{n} {rows[n].shape}" for n in difflib.get_close_matches(name, rows, n=5, cutoff=0.0)]
     raise LayerNotFoundError(
-        f"No layer named {name!r} ran.", expected=f"one of the {len(rows)} layers that ran", remedy=f"Nearest: {near}."
+        f"No layer named {name!r} ran.",
+        expected=f"one of the {len(rows)} layers that ran",
+        remedy=f"Nearest: {near}." if near else "",
     )
 
 
 def _auto(trace: Trace) -> LayerRow:
     best = _best(trace)
     if best is None:
+        reason, remedy = _reason_and_remedy(trace)
         raise LayerError(
             "No layer of this network emits a map whose place in the image is known.",
-            expected="a convolutional layer (batch, channels, *space)",
-            remedy="Name a layer yourself; `medxai layers --all` lists what ran.",
+            expected="a layer that runs once and emits (batch, channels, *space) of more than one cell",
+            found=reason,
+            remedy=remedy,
         )
     return best
+
+
+def _reason_and_remedy(trace: Trace) -> tuple[str, str]:
+    """Why no layer at all can carry a map, and what would help."""
+    rows = trace.layers
+    if not rows:
+        return "a network without layers", "Give a network that is built of modules."
+    repeated = [row for row in rows if row.calls > 1 and row.spatial]
+    single = [row for row in rows if row.footprint and not row.spatial]
+    lost = [row for row in rows if not row.footprint and len(row.shape) == len(trace.image_shape)]
+    for found, reason, remedy in (
+        (repeated, "every layer with a map runs more than once", "Give each use its own module, or wrap one use."),
+        (lost, "", "Explain a network whose maps can be followed from the image."),
+        (single, "every map has one cell only", "Give a larger image, or a network that reduces it less."),
+    ):
+        if found:
+            row = found[-1]
+            return f"{reason or row.why}, as {row.name!r} {row.shape}", remedy
+    return f"no map at all; the last layer {rows[-1].name!r} emits {rows[-1].shape}", "Explain a convolutional network."
 
 
 def _best(trace: Trace) -> LayerRow | None:

@@ -160,4 +160,6 @@ class Recorder:
 
 
 def _layout(shape: tuple[int, ...], rank: int) -> str:
+    if len(shape) == rank + 1:
+        return "its axes are not those of the image in their order"
     return f"its output of shape {shape} is not (channels, {', '.join('ijk'[:rank])})"

@@ -41,10 +41,20 @@ class Odd(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.body, self.unused, self.pair, self.act = nn.Conv2d(1, 2, 3), nn.ReLU(), Pair(), nn.ReLU()
+        self.inner = Twice()
 
     def forward(self, x):
-        first, _ = self.pair(self.body(x))
+        first, _ = self.pair(self.inner(self.body(x)))
         return self.act(self.act(first)).flatten(2).mean(2)
+
+
+class Twice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.act = nn.ReLU()
+
+    def forward(self, x):
+        return self.act(self.act(x))
 
 
 class Pair(nn.Module):
@@ -56,14 +66,23 @@ class Pair(nn.Module):
     ("layer", "error", "says"),
     [
         ("bdy", LayerNotFoundError, "body"),
-        ("", LayerNotFoundError, "Did you mean"),
+        ("", LayerNotFoundError, r"Did you mean one of \['"),
         ("pair", LayerError, "tuple"),
-        ("act", LayerError, "more than once"),
+        ("act", LayerError, "more than once.*No block contains it: pick another layer"),
+        ("inner.act", LayerError, r"more than once.*the block that contains it \('inner'\)"),
     ],
 )
 def test_a_layer_that_cannot_carry_a_map(layer, error, says):
     model = Odd()
-    with pytest.raises(error, match=says), capture(model, layer):
+    with pytest.raises(error, match=says) as caught, capture(model, layer):
+        model(images(2))
+    assert "''," not in str(caught.value)
+    assert ", '']" not in str(caught.value)
+
+
+def test_a_single_module_has_no_layer_to_name():
+    model = nn.Conv2d(1, 2, 3)
+    with pytest.raises(LayerNotFoundError, match="no layers at all"), capture(model, "conv"):
         model(images(2))
 
 

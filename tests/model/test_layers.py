@@ -135,6 +135,51 @@ def test_network_without_maps_has_no_auto():
         resolve_layer(trace(model, (1, 1, 8, 8)), "auto")
 
 
+class Shared(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.act, self.head = nn.Conv2d(1, 1, 3, padding=1), nn.ReLU(), nn.Linear(1, 2)
+
+    def forward(self, x):
+        return self.head(self.act(self.conv(self.act(self.conv(x)))).mean((2, 3)))
+
+
+class Rolled(FunctionalReLU):
+    def forward(self, x):
+        return super().forward(x.roll(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "reason"),
+    [
+        (Shared(), 16, r"every layer with a map runs more than once, as 'act' \(1, 16, 16\)\. Give each use its own"),
+        (Rolled(), 16, r"the path from the image is lost at operation 'roll', as 'norm' \(8, 8, 8\)"),
+        (FunctionalReLU(), 1, r"every map has one cell only, as 'norm' \(8, 1, 1\)\. Give a larger image"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), 8, r"no map at all; the last layer '1' emits \(2,\)"),
+        (nn.Conv2d(1, 2, 3), 8, "a network without layers"),
+    ],
+)
+def test_where_no_layer_will_do_the_reason_is_told_and_naming_one_is_not_advised(model, size, reason):
+    with pytest.raises(LayerError, match=f"^No layer.*{reason}") as caught:
+        resolve_layer(trace(model, (1, 1, size, size)), "auto")
+    assert "yourself" not in str(caught.value)
+
+
+def test_map_that_is_turned_or_made_from_the_whole_image_is_refused_for_that():
+    class Turned(FunctionalReLU):
+        def forward(self, x):
+            return self.head(self.norm(self.conv2(self.conv1(x.transpose(2, 3)))).mean((2, 3)))
+
+    class Painted(FunctionalReLU):
+        def forward(self, x):
+            whole = x.mean((2, 3), keepdim=True) * torch.ones(1, 1, 8, 8, device=x.device)
+            return self.head(self.norm(self.conv2(self.conv1(whole))).mean((2, 3)))
+
+    for model in (Turned(), Painted()):
+        with pytest.raises(LayerError, match=r"'norm' .*axes are not those of the image in their order"):
+            resolve_layer(trace(model, (1, 1, 16, 16)), "norm")
+
+
 def test_layer_beside_the_path_to_the_output_is_not_auto():
     class Aside(FunctionalReLU):
         def forward(self, x):
