@@ -18,9 +18,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from medxai.errors import LayerError, ModelError
-from medxai.model.calls import Recording, record, versions
 from medxai.model.capture import submodule
 from medxai.model.faults import FAULTS, told
+from medxai.model.replay import CleanPass, clean_pass, versions
 
 _IMAGE = -1
 
@@ -91,19 +91,20 @@ class Resumable:
 def resumable(model: nn.Module, layer: str, image: Tensor) -> Resumable:
     """Hold `model` (in eval mode) at `layer` for one image of shape (1, channels, *space).
 
-    Every result is checked once against the clean pass; where the network cannot be resumed truly, it is run whole
-    and `full` says why. Raises LayerError for a layer that runs more than once or emits no tensor, ModelError for a
-    network that answers the same image differently.
+    Every replay is checked once against the clean pass, after another image went through the network; where it cannot
+    be resumed truly, the network is run whole and `full` says why. Raises LayerError for a layer that runs more than
+    once or emits no tensor, ModelError for a network that answers the same image differently.
     """
     if image.shape[0] != 1:
         raise ModelError("A network is held for one image.", expected="a batch of 1", found=f"{image.shape[0]}")
     target = submodule(model, layer)
     with torch.inference_mode(mode=False), torch.no_grad():
         image = image.detach().clone()
-        clean = record(model, layer, target, image.clone(), frozenset())
+        clean = clean_pass(model, layer, target, image.clone(), frozenset())
         whole = Resumable(model, target, clean.activation, clean.output, Answer(target, image, True), (), writes=True)
         try:
             thin = _thin(whole, clean, layer)
+            model(_another(image))  # what modules keep for themselves is now that of another image
         except FAULTS as fault:
             reason = told(fault)
         else:
@@ -121,14 +122,19 @@ def resumable(model: nn.Module, layer: str, image: Tensor) -> Resumable:
         return whole
 
 
-def _thin(whole: Resumable, clean: Recording, layer: str) -> Resumable:
+def _another(image: Tensor) -> Tensor:
+    """Noise, which is the same for every image of this shape and device."""
+    return torch.randn(image.shape, generator=torch.Generator().manual_seed(0)).to(image)
+
+
+def _thin(whole: Resumable, clean: CleanPass, layer: str) -> Resumable:
     """Only what a replay reads is kept, and what it writes is copied first."""
     read, written, writes = _probe(whole, clean)
     keep = {
         call.number for call in clean.finished if call.number in read and (call.number in written or call.overwritten)
     }
     if keep:
-        clean = record(whole.model, layer, whole.layer, whole.image.value.clone(), keep)
+        clean = clean_pass(whole.model, layer, whole.layer, whole.image.value.clone(), keep)
     answers = tuple(
         Answer(call.module, call.answer if call.number in read else _forget(call.answer), call.number in keep)
         for call in clean.finished
@@ -137,7 +143,7 @@ def _thin(whole: Resumable, clean: Recording, layer: str) -> Resumable:
     return replace(whole, answers=answers, image=Answer(whole.layer, image, _IMAGE in written), writes=writes)
 
 
-def _probe(whole: Resumable, clean: Recording) -> tuple[set[int], set[int], bool]:
+def _probe(whole: Resumable, clean: CleanPass) -> tuple[set[int], set[int], bool]:
     """Which answers a replay reads, which it writes, and whether it writes the layer's output."""
     image, activation = whole.image.value.clone(), clean.activation.clone()
     owners = {id(leaf): call.number for call in clean.finished for leaf in _leaves(call.answer)} | {id(image): _IMAGE}

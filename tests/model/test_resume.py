@@ -199,6 +199,16 @@ class Table(Small):
         return self.score(self.deep(self.stem(x))) @ table[:2, :2] + table.sum()
 
 
+class KeepsPositions(Small):
+    """What is kept is the same for every image, so it may be."""
+
+    def forward(self, x):
+        y = self.stem(x)
+        if not hasattr(self, "positions"):
+            self.positions = torch.linspace(0, 1, y.shape[-1])
+        return self.score(self.deep(y) * self.positions)
+
+
 @pytest.mark.parametrize(
     ("build", "layer"),
     [
@@ -212,6 +222,7 @@ class Table(Small):
         (Folds, "stem"),
         (Table, "deep"),
         (Keywords, "b"),
+        (KeepsPositions, "deep"),
     ],
 )
 def test_trap_is_resumed_truly(build, layer):
@@ -264,6 +275,29 @@ class Counts(Small):
         return self.score(self.deep(self.stem(x))) * len(x)
 
 
+class Encoder(nn.Module):
+    """Keeps its skip for itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, padding=1)
+
+    def forward(self, x):
+        self.skip = self.conv(x).sin()
+        return self.skip.relu()
+
+
+class Stores(Small):
+    """What ran before the layer left something behind, which is read after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = Encoder()
+
+    def forward(self, x):
+        return self.score(self.last(self.deep(self.encoder(x))) * self.encoder.skip)
+
+
 class Turns(Small):
     """A module answers with the batch in its second axis."""
 
@@ -283,11 +317,25 @@ class Turn(nn.Module):
 
 @pytest.mark.parametrize(
     ("build", "reason"),
-    [(Counts, "a replay does not give what a full pass gives"), (Turns, "RuntimeError: .*[Ss]ize.*")],
+    [
+        (Counts, "a replay does not give what a full pass gives"),
+        (Stores, "a replay does not give what a full pass gives"),
+        (Turns, "RuntimeError: .*[Ss]ize.*"),
+    ],
 )
 def test_network_that_cannot_be_resumed_is_run_whole_and_says_so(build, reason):
     torch.manual_seed(0)
     assert re.fullmatch(reason, check(build().eval(), "deep", torch.rand(1, 1, 8, 6)).full)
+
+
+def test_network_that_keeps_its_skip_is_right_after_another_image_went_through():
+    torch.manual_seed(0)
+    model, image = Stores().eval(), torch.rand(1, 1, 8, 6)
+    run = resumable(model, "deep", image)
+    other = torch.randn(3, *run.activation.shape[1:])
+    wanted = replaced(model, "deep", image, other, 3)
+    model(torch.rand(1, 1, 8, 6) * 9)
+    assert_equal(run(other), wanted)
 
 
 def test_network_that_draws_random_numbers_is_refused():

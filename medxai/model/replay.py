@@ -1,4 +1,4 @@
-"""Which module calls a forward pass has finished when a layer answers, and what they answered."""
+"""What a replay needs of a clean pass: which module calls have finished when a layer answers, and their answers."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ class Finished:
 
 
 @dataclass(eq=False)
-class Recording:
+class CleanPass:
     """One clean pass: the layer's output, the model's output, and the finished calls in their order."""
 
     layer: str
@@ -68,19 +68,19 @@ class Recording:
         self.finished = [call for _, calls in self._running for call in calls]
 
 
-def record(model: nn.Module, layer: str, target: nn.Module, image: Tensor, keep: Collection[int]) -> Recording:
+def clean_pass(model: nn.Module, layer: str, target: nn.Module, image: Tensor, keep: Collection[int]) -> CleanPass:
     """One pass without gradients; the answers of the calls in `keep` are copied as they are given."""
-    recording = Recording(layer, target, keep)
+    clean = CleanPass(layer, target, keep)
     handles = []
     try:
         for module in model.modules():
-            handles.append(module.register_forward_pre_hook(recording.entered))
-            handles.append(module.register_forward_hook(recording.left))
-        recording.output = tree_map_only(Tensor, lambda t: t.detach().clone(), model(image))
+            handles.append(module.register_forward_pre_hook(clean.entered))
+            handles.append(module.register_forward_hook(clean.left))
+        clean.output = tree_map_only(Tensor, lambda t: t.detach().clone(), model(image))
     finally:
         for handle in handles:
             handle.remove()
-    return recording
+    return clean
 
 
 def versions(answer: Any) -> tuple[int, ...]:
