@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from medxai.model.field import Field, Lost
@@ -42,6 +41,21 @@ class Write:
     place: Field | None
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Signature:
+    """The arguments of an operation, which PyTorch tells slowly."""
+
+    names: tuple[str, ...]
+    defaults: dict[str, Any]
+    mutable: bool
+
+    @classmethod
+    def of(cls, func: Any) -> "Signature":
+        arguments = func._schema.arguments
+        defaults = {a.name: a.default_value for a in arguments if a.has_default_value()}
+        return cls(tuple(a.name for a in arguments), defaults, func._schema.is_mutable)
+
+
 class Follow(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While active, marks each tensor computed from `image`, notes the activation that each layer's output enters."""
 
@@ -53,6 +67,7 @@ class Follow(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._marks: Any = WeakIdKeyDictionary()
         self._marks[image] = Mark(Field.image(tuple(image.shape)))
         self._written: dict[int, Write] = {}
+        self._signatures: dict[Any, Signature] = {}
 
     def mark(self, tensor: object) -> Mark | None:
         """The mark of a tensor; None where it does not depend on the image."""
@@ -71,19 +86,20 @@ class Follow(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        tensors = [t for t in tree_leaves([args, kwargs]) if isinstance(t, Tensor)]
+        tensors = _tensors(args if not kwargs else (*args, *kwargs.values()))
         seen = {id(t): mark for t in tensors if (mark := self.mark(t)) is not None}
         result = _shortcut(func, args)
         result = func(*args, **(kwargs or {})) if result is None else result
         self.step += 1
         if seen:
-            names = [argument.name for argument in func._schema.arguments]
-            given = {a.name: a.default_value for a in func._schema.arguments if a.has_default_value()}
-            given |= dict(zip(names, args, strict=False)) | dict(kwargs or {})
-            self._note(func, given, seen, [t for t in tree_leaves(result) if isinstance(t, Tensor)])
+            if func not in self._signatures:
+                self._signatures[func] = Signature.of(func)
+            signature = self._signatures[func]
+            given = signature.defaults | dict(zip(signature.names, args, strict=False)) | dict(kwargs or {})
+            self._note(func, given, seen, _tensors((result,)))
             if any(id(t) not in seen and t.is_floating_point() and t.numel() > 1 for t in tensors):
                 self.learned_at = self.step
-            if func._schema.is_mutable and len(seen) > (id(args[0]) in seen):
+            if signature.mutable and len(seen) > (id(args[0]) in seen):
                 self._write(args[0])
         return result
 
@@ -95,16 +111,14 @@ class Follow(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._entered(name, seen.values())
         fields = {key: mark.place for key, mark in seen.items()}
         passing = name in NORMS or name in VIEWS
+        ancestry = _union(mark.ancestry for mark in seen.values())
+        activated = name in ACTIVATIONS or (_keeps_sign(name) and all(mark.activated for mark in seen.values()))
+        linear = name in LINEAR or name in NORMS
         for position, out in enumerate(outs):
-            call = Call(name, args, fields, pointwise, out, position)
-            self._marks[out] = Mark(
-                propagate(call),
-                {source for mark in seen.values() for source in mark.sources} if passing else set(),
-                _union(mark.ancestry for mark in seen.values()),
-                name in ACTIVATIONS or (_keeps_sign(name) and all(mark.activated for mark in seen.values())),
-                name in LINEAR or name in NORMS,
-                self.step,
-            )
+            if out.numel():
+                place = propagate(Call(name, args, fields, pointwise, out, position))
+                sources = {source for mark in seen.values() for source in mark.sources} if passing else set()
+                self._marks[out] = Mark(place, sources, ancestry, activated, linear, self.step)
 
     def _entered(self, activation: str, marks: Iterable[Mark]) -> None:
         for source in (source for mark in marks if not mark.activated for source in mark.sources):
@@ -129,6 +143,17 @@ def _shortcut(func: Any, args: tuple[Any, ...]) -> Any:
         return None
     fits = all(t is None or t.numel() == args[0].shape[1] for t in args[1:5])
     return (torch.empty_like(args[0]), args[0].new_empty(0), args[0].new_empty(0)) if fits else None
+
+
+def _tensors(values: Iterable[Any]) -> list[Tensor]:
+    """The tensors among the arguments or results of an operation, which nest them in plain lists at most."""
+    found: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, list | tuple):
+            found += _tensors(value)
+    return found
 
 
 def _keeps_sign(name: str) -> bool:

@@ -24,8 +24,8 @@ def bare(model: nn.Module) -> nn.Module:
     Raises ModelError for TorchScript, and for a network whose parameters have no shape yet.
     """
     inner = model.module if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel) else model
-    script = [name for name, module in inner.named_modules() if isinstance(module, torch.jit.ScriptModule)]
-    if script:
+    if any(isinstance(module, torch.jit.ScriptModule) for module in inner.modules()):
+        script = [name for name, module in inner.named_modules() if isinstance(module, torch.jit.ScriptModule)]
         raise ModelError(
             f"{f'Layer {script[0]!r}' if script[0] else 'This model'} is TorchScript, a program without Python modules "
             "to hook.",
@@ -41,17 +41,18 @@ def bare(model: nn.Module) -> nn.Module:
 
 def refuse_lazy(model: nn.Module) -> None:
     """Raises ModelError where a lazy module still waits for its first input to know its shapes."""
-    waiting = [
-        f"{name or 'the model itself'} ({type(module).__name__})"
-        for name, module in model.named_modules()
-        if isinstance(module, LazyModuleMixin) and "_initialize_hook" in vars(module)
-    ]
-    if waiting:
+    if any(map(_waits, model.modules())):
+        names = {module: name or "the model itself" for name, module in model.named_modules()}
+        waiting = [f"{name} ({type(module).__name__})" for module, name in names.items() if _waits(module)]
         raise ModelError(
             "The network has lazy layers, whose parameters have no shape yet.",
             found=", ".join(waiting[:5]),
             remedy="Run one forward pass first: model(torch.zeros(1, channels, *space)).",
         )
+
+
+def _waits(module: nn.Module) -> bool:
+    return isinstance(module, LazyModuleMixin) and "_initialize_hook" in vars(module)
 
 
 @contextmanager

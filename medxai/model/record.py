@@ -129,34 +129,43 @@ class Recorder:
         def hook(module: nn.Module, _args: tuple[object, ...], output: object) -> None:
             _, _, entered = self.running.pop()
             before = self.finished.pop(name, None)
-            row = LayerRow(name, type(module).__name__, (), before.row.calls + 1 if before else 1)
-            mark = self.follow.mark(output)
             bit = before.bit if before else len(self.finished)
-            if isinstance(output, Tensor) and mark is not None:
-                row = self._describe(row, output, mark)
-                row = replace(row, passing=mark in entered)
+            row = self._row(name, module, output, entered, before.row.calls + 1 if before else 1)
+            mark = self.follow.mark(output)
+            if mark is not None:
                 if not row.passing:
                     mark.sources.add(name)
                 mark.ancestry |= 1 << bit
-            elif isinstance(output, Tensor):
-                row = replace(row, shape=tuple(output.shape[1:]), why="its output does not depend on the image")
-            else:
-                row = replace(row, why=f"its output is a {type(output).__name__}, not a tensor")
             self.finished[name] = _Finished(row, self.follow.step, bit)
 
         return hook
 
-    def _describe(self, row: LayerRow, output: Tensor, mark: Mark) -> LayerRow:
-        rank = self.image.ndim - 2
-        shape = tuple(output.shape[1:])
+    def _row(
+        self, name: str, module: nn.Module, output: object, entered: tuple[Mark | None, ...], calls: int
+    ) -> LayerRow:
+        kind, mark = type(module).__name__, self.follow.mark(output)
+        if not isinstance(output, Tensor):
+            return LayerRow(name, kind, (), calls, why=f"its output is a {type(output).__name__}, not a tensor")
+        shape, rank = tuple(output.shape[1:]), self.image.ndim - 2
+        if mark is None:
+            return LayerRow(name, kind, shape, calls, why="its output does not depend on the image")
         found = mark.place.footprint(rank) if output.ndim == rank + 2 else None
-        why, doubt = "", mark.place.doubt
+        why = ""
         if found is None:
             lost = mark.place.lost
             why = f"the path from the image is lost at operation {lost!r}" if lost else _layout(shape, rank)
-            doubt = ""
-        row = replace(row, shape=shape, footprint=found, why=why, doubt=doubt)
-        return replace(row, activated=mark.activated, linear=mark.linear)
+        return LayerRow(
+            name,
+            kind,
+            shape,
+            calls,
+            footprint=found,
+            why=why,
+            doubt=mark.place.doubt if found else "",
+            activated=mark.activated,
+            linear=mark.linear,
+            passing=mark in entered,
+        )
 
 
 def _layout(shape: tuple[int, ...], rank: int) -> str:

@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_leaves
 
 from medxai.errors import ModelError
 from medxai.model.faults import FAULTS, told
-from medxai.model.guard import attributes_kept, bare, seeded, untouched
+from medxai.model.guard import bare, seeded, untouched
 from medxai.model.record import LayerRow, Recorder
 
 __all__ = ["LayerRow", "Trace", "trace"]
@@ -37,24 +37,24 @@ def trace(model: nn.Module, image_shape: tuple[int, ...]) -> Trace:
         raise ModelError("This is no image.", expected="a shape (batch, channels, *space)", found=f"{image_shape}")
     shape = (1, *image_shape[1:])
     device = next((p.device for p in bare(model).parameters()), torch.device("cpu"))
-    with untouched(model, device) as network:
-        dry = Recorder(torch.zeros(shape, device="meta"))
-        state = {k: v.to("meta") for k, v in (*network.named_parameters(), *network.named_buffers())}
-        try:
-            with attributes_kept(network), dry.watching(network):
+    dry = Recorder(torch.zeros(shape, device="meta"))
+    try:
+        with untouched(model, device) as network:
+            state = {k: v.to("meta") for k, v in (*network.named_parameters(), *network.named_buffers())}
+            with dry.watching(network):
                 return _summary(dry, functional_call(network, state, (dry.image,)))
-        except ModelError:
-            raise
-        except FAULTS as fault:
-            notice = f"Traced on a real image of zeros, because the pass without values broke off ({told(fault)})."
-        real = Recorder(torch.zeros(shape, device=device))
-        try:
-            with seeded(0, device), real.watching(network):
-                return _summary(real, network(real.image), notice)
-        except ModelError:
-            raise
-        except FAULTS as fault:
-            raise real.refusal(fault) from fault
+    except ModelError:
+        raise
+    except FAULTS as fault:
+        notice = f"Traced on a real image of zeros, because the pass without values broke off ({told(fault)})."
+    real = Recorder(torch.zeros(shape, device=device))
+    try:
+        with untouched(model, device) as network, seeded(0, device), real.watching(network):
+            return _summary(real, network(real.image), notice)
+    except ModelError:
+        raise
+    except FAULTS as fault:
+        raise real.refusal(fault) from fault
 
 
 def _summary(recorder: Recorder, output: object, *notices: str) -> Trace:
