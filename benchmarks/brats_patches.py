@@ -1,7 +1,8 @@
 """Tumour or none in patches of real brains, leave one patient out: `python -m benchmarks.brats_patches`.
 
 For each patient: train on the other three, ask the classifier about unseen patches, explain those with tumour through
-medxai's public functions and score the maps against the annotation. Then one held-out patient whole, with an overlay.
+medxai's public functions and score the maps against the annotation. Then held-out patients whole, with an overlay: the
+maps of patches that cover the brain, merged on the scan's own grid.
 """
 
 import argparse
@@ -28,25 +29,26 @@ HEADS = {"pointing_game": "hit", "mass_in_mask": "mass", "iou_at_mask_size": "Io
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--data", type=Path, default=DATA, help="folder of the four patients")
-    options.add_argument("--patches", type=int, default=40, help="held-out patches with tumour, per patient")
+    options.add_argument("--patches", type=int, default=60, help="patches explained, per held-out patient")
     options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--whole", type=int, default=1, help="number of the patient shown whole; -1 for none")
+    options.add_argument("--whole", type=int, nargs="*", default=[1], help="patients to show whole, by number from 0")
     options.add_argument("--out", type=Path, default=Path("out/brats"), help="folder for overlay and JSON")
     chosen = options.parse_args()
     started = time.perf_counter()
     patients = load_patients(chosen.data)
-    console, folds, record = Console(width=150), list[Fold](), dict[str, Any]()
+    console, folds, record = Console(width=150), list[Fold](), dict[str, Any](whole=[])
     for number, patient in enumerate(patients):
         model = train([other for other in patients if other is not patient], chosen.seed)
         folds.append(score(model, patient, chosen.patches))
-        if number == chosen.whole:
+        console.print(f"{patient.case.id}: AUC {folds[-1].auc:.4f}, {time.perf_counter() - started:.0f} s so far")
+        if number in chosen.whole:
             saliency, patches = whole(model, patient)
             evaluation = medxai.evaluate(saliency, patient.tumour)
             medxai.save_overlay(saliency, patient.case, chosen.out / patient.case.id, patient.tumour, evaluation)
-            record["whole"] = {"patient": patient.case.id, "patches": patches, **evaluation.as_dict()}
+            record["whole"].append({"patient": patient.case.id, "patches": patches, **evaluation.as_dict()})
     console.print(_table(folds))
-    if "whole" in record:
-        console.print(_whole_table(record["whole"]))
+    for found in record["whole"]:
+        console.print(_whole_table(found))
     record |= {"folds": [asdict(fold) for fold in folds], "seconds": round(time.perf_counter() - started)}
     chosen.out.mkdir(parents=True, exist_ok=True)
     (chosen.out / "brats.json").write_text(json.dumps(record, indent=2), "utf-8")
@@ -63,7 +65,7 @@ def _table(folds: Sequence[Fold]) -> Table:
         title="patches of patients never seen: Grad-CAM, and maps that know nothing",
     )
     for fold in folds:
-        table.add_row(fold.patient, str(fold.patches), f"{fold.auc:.4f}", *_cells([fold]))
+        table.add_row(fold.patient.removeprefix("brats_2013_"), str(fold.patches), f"{fold.auc:.4f}", *_cells([fold]))
     table.add_row("mean", str(sum(f.patches for f in folds)), f"{fmean(f.auc for f in folds):.4f}", *_cells(folds))
     return table
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from monai.transforms import Orientation, ScaleIntensityRange, Spacing, SpatialCrop
+from monai.transforms import Orientation, ScaleIntensityRange, Spacing, SpatialCrop, Transform
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -80,18 +80,30 @@ def load_patients(root: Path = DATA) -> tuple[Patient, ...]:
     return tuple(load_patient(folder) for folder in sorted(root.iterdir()) if folder.is_dir())
 
 
+class CentreOnTissue(Transform):  # type: ignore[misc]
+    """Subtracts from each channel the median of its voxels above background, which a tumour hardly moves."""
+
+    def __call__(self, image: Tensor) -> Tensor:
+        medians = [channel[channel > channel.min()].median() for channel in torch.as_tensor(image.numpy())]
+        return image - torch.stack(medians).reshape(-1, 1, 1, 1)
+
+
 def whole_recipe() -> Recipe:
-    """The whole head at 2 mm, intensities (z-scores) limited to what brain and tumour reach."""
-    return Recipe.from_compose([Orientation("RAS", labels=AXES), Spacing((STEP,) * 3), _intensity()], "brats_whole")
+    """The whole head at 2 mm, intensities (z-scores) about the tissue's median, limited to what a tumour reaches."""
+    return _recipe("brats_whole", [Spacing((STEP,) * 3)])
 
 
 def patch_recipe(corner: Corner) -> Recipe:
     """One patch of the 2 mm grid, cut from the 1 mm scan before it is resampled: the same voxels, sooner."""
     start = [STEP * c for c in corner]
     cut = SpatialCrop(roi_start=start, roi_end=[s + STEP * (SIDE - 1) + 1 for s in start])
-    return Recipe.from_compose(
-        [Orientation("RAS", labels=AXES), cut, Spacing((STEP,) * 3), _intensity()], "brats_patch"
-    )
+    return _recipe("brats_patch", [cut, Spacing((STEP,) * 3)])
+
+
+def _recipe(name: str, moves: list[Transform]) -> Recipe:
+    limit = ScaleIntensityRange(-3, 5, b_min=-1.5, b_max=2.5, clip=True)
+    steps = [CentreOnTissue(), Orientation("RAS", labels=AXES), *moves, limit]
+    return Recipe.from_compose(steps, name, trusted=(CentreOnTissue.__name__,))
 
 
 def crop_recipe(corner: Corner) -> Recipe:
@@ -102,10 +114,6 @@ def crop_recipe(corner: Corner) -> Recipe:
 def _corner(index: Corners) -> Corner:
     i, j, k = index.tolist()
     return i, j, k
-
-
-def _intensity() -> ScaleIntensityRange:
-    return ScaleIntensityRange(-3, 5, b_min=-1.5, b_max=2.5, clip=True)
 
 
 def within(mask: Mask, field: Geometry) -> Mask:

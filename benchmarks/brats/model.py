@@ -9,7 +9,7 @@ EVIDENCE = "evidence"
 class PatchNet(nn.Module):
     """Logits (no tumour, tumour) of patches (b, 2, 24, 24, 24), linear in the mean of `evidence` (b, k, 12, 12, 12).
 
-    evidence = mean_3x3x3(local(x)) * (0.3 + 0.7 gate(x)): local features look 7 voxels wide (14 mm), the gate 23.
+    evidence = mean_3x3x3(local(x)) * (0.5 + 0.5 gate(x)): local features look 7 voxels wide (14 mm), the gate 23.
     Context takes evidence back but creates none elsewhere, so the map of a class, a weighted sum of `evidence`, stays
     where the tissue is. Cell i of every branch is centred at voxel 2 i.
     """
@@ -29,7 +29,7 @@ class PatchNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         stem = self.stem(images)
-        evidence = self.evidence(self.local(stem) * (0.3 + 0.7 * self.gate(stem)))
+        evidence = self.evidence(self.local(stem) * (0.5 + 0.5 * self.gate(stem)))
         logits: Tensor = self.head(evidence.flatten(2).mean(2))
         return logits
 

@@ -16,6 +16,7 @@ from medxai import ClassScore, Evaluation, GradCAM, Saliency
 
 TUMOUR = ClassScore(1)
 METHOD = GradCAM(layer=EVIDENCE)
+PAIRS = 200  # patches with and without tumour that the AUC is counted over
 METRICS = ("pointing_game", "mass_in_mask", "iou_at_mask_size")
 
 
@@ -34,11 +35,11 @@ class Fold:
 
 
 def score(model: nn.Module, patient: Patient, patches: int, seed: int = 1) -> Fold:
-    """AUC over as many patches with tumour as without; the localisation scores of those with."""
+    """AUC over 200 patches with tumour and as many without; the localisation scores of the first `patches` with it."""
     rng = np.random.default_rng(seed)
-    ill = rng.choice(patient.diseased(), patches, replace=False)
-    well = rng.choice(patient.healthy, patches, replace=False)
-    found = [judge(model, patient, corner) for corner in track(ill, "explaining", transient=True)]
+    ill = rng.choice(patient.diseased(), PAIRS, replace=False)
+    well = rng.choice(patient.healthy, PAIRS, replace=False)
+    found = [judge(model, patient, corner) for corner in track(ill[:patches], "explaining", transient=True)]
     maps, rows = zip(*found, strict=True)
     return Fold(
         patient=patient.case.id,

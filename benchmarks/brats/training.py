@@ -14,7 +14,7 @@ STEPS = 300
 BATCH = 16
 SHARES = ((0.05, 0.3), (0.3, 1.0))  # small lesions and edges, then patches deep in a lesion
 RATE = 1e-2
-GAIN, SHIFT = 0.1, 0.1
+GAIN, SHIFT = 0.1, 0.05
 
 
 def train(patients: Sequence[Patient], seed: int = 0, steps: int = STEPS) -> nn.Module:

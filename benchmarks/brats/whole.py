@@ -38,14 +38,16 @@ def whole(model: nn.Module, patient: Patient, stride: int = SIDE // 2) -> tuple[
         weight[box] += window
     box, field = _hull(grid, weight > 0)
     merged = (total[box] / weight[box]).contiguous()
-    return Saliency(merged, field, field, _provenance(found, stride)), len(corners)
+    return Saliency(merged, field, field, _provenance(patient, found, stride)), len(corners)
 
 
-def _provenance(patches: Sequence[Provenance], stride: int) -> Provenance:
+def _provenance(patient: Patient, patches: Sequence[Provenance], stride: int) -> Provenance:
     merging = {"transform": "merge of patches", "parameters": {"side": SIDE, "stride": stride, "patches": len(patches)}}
     return replace(
         patches[0],
+        recipe_name="brats_whole, patches merged",
         recipe=(*whole_recipe().description, merging),
+        input_sha256=patient.case.image.digest,
         score=max(patch.score for patch in patches),
         seconds=sum(patch.seconds for patch in patches),
         notices=(*patches[0].notices, "the score is that of the highest patch"),

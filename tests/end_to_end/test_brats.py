@@ -63,10 +63,11 @@ def test_a_real_patch_is_explained_and_scored_on_the_annotations_own_voxels(scan
 
 @pytest.mark.slow
 def test_the_maps_of_a_trained_net_lie_on_the_tumour_of_a_patient_it_never_saw(data_dir):
-    held_out, *others = reversed(load_patients(data_dir("mri/brats2013")))
+    held_out, *others = load_patients(data_dir("mri/brats2013"))
     fold = score(train(others), held_out, patches=24)
+    # Measured AUC_M, hits HIT_M, mass MASS_M, IoU IOU_M; the bars leave room for what other seeds and threads change.
     assert fold.degenerate == 0
     assert fold.auc > 0.98
     assert fold.value["pointing_game"] >= 0.95
-    assert fold.value["mass_in_mask"] >= 0.6 > fold.centre["mass_in_mask"]
-    assert fold.value["iou_at_mask_size"] >= 0.6 > fold.centre["iou_at_mask_size"]
+    assert fold.value["mass_in_mask"] >= 0.7 > fold.centre["mass_in_mask"] + 0.4
+    assert fold.value["iou_at_mask_size"] >= 0.65 > fold.centre["iou_at_mask_size"] + 0.4
