@@ -2,10 +2,15 @@
 
 
 class MedxaiError(Exception):
-    """Base class: `except MedxaiError` catches all deliberate errors and nothing else."""
+    """Base class: `except MedxaiError` catches all deliberate errors and nothing else.
 
-    def __init__(self, problem: str, *, expected: str = "", found: str = "", remedy: str = "") -> None:
-        parts = (problem, expected and f"Expected {expected}.", found and f"Found {found}.", remedy)
+    `code` names the row of docs/bad_inputs.md that the input fell under, and leads the message as [D20].
+    """
+
+    def __init__(self, problem: str, *, code: str = "", expected: str = "", found: str = "", remedy: str = "") -> None:
+        self.code = code
+        mark = code and f"[{code}]"
+        parts = (mark, problem, expected and f"Expected {expected}.", found and f"Found {found}.", remedy)
         super().__init__(" ".join(part for part in parts if part))
 
 

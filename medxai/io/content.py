@@ -42,12 +42,12 @@ def first_bytes(path: Path, size: int = 1024) -> bytes:
 
 
 @contextmanager
-def blaming(path: Path) -> Iterator[None]:
+def blaming(path: Path, code: str = "") -> Iterator[None]:
     """Within, a grid that its file describes wrongly is refused in the name of that file."""
     try:
         yield
     except GeometryError as error:
-        raise GeometryError(f"{path}: {error}") from error
+        raise GeometryError(f"{path}: {error}", code=code) from error
 
 
 def _unpacked(path: Path, content: bytes) -> bytes:
