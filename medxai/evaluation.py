@@ -12,8 +12,9 @@ from medxai.core.saliency import Saliency
 from medxai.core.volume import Mask
 from medxai.errors import MaskError, UsageError
 from medxai.metrics.chance import baselines
-from medxai.metrics.domain import seen, undefined
-from medxai.metrics.spec import MetricSpec
+from medxai.metrics.domain import seen
+from medxai.metrics.reading import Reading
+from medxai.metrics.spec import MetricSpec, reason
 from medxai.shapes import Map, MaskArray
 
 
@@ -67,9 +68,10 @@ def evaluate(saliency: Saliency, mask: Mask, names: Sequence[str] | None = None)
     chosen = _chosen(names)
     values = saliency.on(mask.geometry)
     share = share_within(mask, seen(values))
-    reason = undefined(values, mask.data) if saliency.status.ok else f"degenerate map: {saliency.status.reason}"
-    chance = baselines(values)
-    scores = [Score(spec.name, *_score(spec.fn, values, mask, chance, reason), reason) for spec in chosen]
+    degenerate = "" if saliency.status.ok else f"degenerate map: {saliency.status.reason}"
+    reading = Reading(values, mask.data, mask.geometry)
+    chance = {name: reading.of(knows_nothing) for name, knows_nothing in baselines(values).items()}
+    scores = [_score(spec, reading, chance, degenerate) for spec in chosen]
     notices = (*saliency.provenance.notices, *mask.notices, *_remarks(values, mask, share))
     return Evaluation(tuple(scores), int(torch.count_nonzero(mask.data)), share, notices)
 
@@ -103,9 +105,10 @@ def _chosen(names: Sequence[str] | None) -> list[MetricSpec]:
     return chosen
 
 
-def _score(fn: Any, values: Map, mask: Mask, chance: Mapping[str, Map], reason: str) -> tuple[float, dict[str, float]]:
-    expected = {name: fn(knows_nothing, mask.data) for name, knows_nothing in chance.items()}
-    return (float("nan") if reason else fn(values, mask.data)), expected
+def _score(spec: MetricSpec, reading: Reading, chance: Mapping[str, Reading], degenerate: str) -> Score:
+    expected = {name: float(spec.fn(knows_nothing)) for name, knows_nothing in chance.items()}
+    value = float("nan") if degenerate else spec.fn(reading)
+    return Score(spec.name, float(value), expected, degenerate or reason(value))
 
 
 def _remarks(values: Map, mask: Mask, share: float) -> tuple[str, ...]:

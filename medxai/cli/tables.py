@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
+from math import isfinite
 from typing import Annotated, Any
 
 import typer
@@ -25,7 +26,7 @@ def metrics(as_json: AsJson = False) -> None:
     from medxai import catalog
 
     rows = [
-        {"metric": name, "needs": m.needs, "range": list(m.span), "best": m.best, "summary": m.summary}
+        {"metric": name, "needs": m.needs, "range": [_finite(v) for v in m.span], "best": m.best, "summary": m.summary}
         for name, m in sorted(catalog.metrics().items())
     ]
     _emit(rows, as_json)
@@ -72,6 +73,10 @@ def layers(
 
 def _stride(jump: Sequence[float] | None, spacing: Sequence[float]) -> list[float] | None:
     return None if jump is None else [round(j * s, 3) for j, s in zip(jump, spacing, strict=True)]
+
+
+def _finite(value: float) -> float | str:
+    return value if isfinite(value) else str(value)
 
 
 def _parameters(cls: Any) -> dict[str, Any]:

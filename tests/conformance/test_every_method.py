@@ -11,6 +11,7 @@ from medxai import catalog
 from medxai.core.target import ClassScore
 from medxai.errors import DisconnectedError, LayerNotFoundError, MedxaiError, TargetError
 from medxai.metrics.localisation import mass_in_mask
+from medxai.metrics.reading import Reading
 from tests.networks import LAYER, Planted, images, in_three_dimensions, net, planted_case, symmetric
 
 pytestmark = [pytest.mark.parametrize("name", sorted(catalog.methods())), pytest.mark.parametrize("ndim", [2, 3])]
@@ -194,7 +195,7 @@ def test_finds_planted_evidence_and_a_misplaced_map_does_not(name, ndim):
             x, mask = planted_case(ndim, seed)
             found = make(name, "act")(Planted(ndim), x, ClassScore(1)).maps[0]
             placed = found.roll([n // 2 for n in found.shape], list(range(ndim))) if misplace else found
-            shares.append(mass_in_mask(placed, mask) / (mask.sum() / mask.numel()))
+            shares.append(mass_in_mask(Reading(placed, mask)) / (mask.sum() / mask.numel()))
         return sum(shares) / len(shares)
 
     assert lift(misplace=False) > 4

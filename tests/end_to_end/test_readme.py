@@ -10,6 +10,7 @@ import torch
 
 from medxai.core.target import ClassScore
 from medxai.demo.run import Plan, run_demo
+from medxai.metrics.reading import Reading
 from tests.networks import LAYER, images, net
 
 ROOT = Path(__file__).parents[2]
@@ -66,10 +67,10 @@ def test_the_method_and_the_metric_of_the_documentation():
     with torch.no_grad():
         expected = torch.einsum("k,bk...->b...", weights, model.eval()[:5](x))
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
-    row = shown["PRECISION"]
+    row = shown["RECALL"]
     mask = torch.tensor([True, True, False, False])
-    assert row.fn(torch.tensor([3.0, 0.0, 1.0, 0.0]), mask) == 0.5
-    assert row.fn(torch.ones(4), mask) == row.uniform(0.5)
+    assert row.fn(Reading(torch.tensor([3.0, 0.0, 1.0, 0.0]), mask)) == pytest.approx(0.2)
+    assert row.fn(Reading(torch.ones(4), mask)) == pytest.approx(row.uniform(0.5))
 
 
 def test_the_notebook(demo, monkeypatch):

@@ -1,0 +1,108 @@
+"""A map as read on a grid, held against the annotation there: what every metric of a map is a function of."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+from medxai.core.geometry import Geometry
+from medxai.errors import GeometryError, MaskError
+from medxai.metrics.ranking import Ranking, ranking
+from medxai.shapes import Map, MaskArray
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """Signed `values`, NaN where the model never looked, and the annotation `mask` on the same grid.
+
+    The mask is true or false, or a weight in [0, 1] per voxel: the share of annotators, or of the voxel. A metric of
+    the map alone ignores it. Without a `geometry` nothing is known about millimetres.
+    """
+
+    values: Map
+    mask: MaskArray | Map
+    geometry: Geometry | None = None
+
+    def __post_init__(self) -> None:
+        if self.mask.shape != self.values.shape or (self.geometry and self.geometry.shape != tuple(self.values.shape)):
+            raise GeometryError(
+                "Map, mask and grid of a reading have one shape.",
+                found=f"{tuple(self.values.shape)}, {tuple(self.mask.shape)} and {self.geometry}",
+            )
+        if self.mask.is_floating_point() and not bool(((self.mask >= 0) & (self.mask <= 1)).all()):
+            raise MaskError("A soft mask holds a share per voxel.", expected="values in [0, 1]")
+
+    @property
+    def spacing_mm(self) -> tuple[float, ...]:
+        """Length of a step along each axis in mm. Raises GeometryError where the pixel size is unknown."""
+        return self._grid.spacing_mm
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel in mL, or area of a pixel in cm2. Raises GeometryError where its size is unknown."""
+        return self._grid.voxel_size_mm / (1000 if self.values.ndim == 3 else 100)
+
+    @cached_property
+    def seen(self) -> MaskArray:
+        """The voxels that the model looked at."""
+        return ~self.values.isnan()
+
+    @cached_property
+    def undefined(self) -> str:
+        """Why no alignment can be stated, or "" where it can; a map without a positive value points nowhere."""
+        if not bool(self.mask.any()):
+            return "empty mask"
+        return self.silent
+
+    @cached_property
+    def silent(self) -> str:
+        """Why the map says nothing, whatever the annotation, or ""."""
+        if not bool(self.seen.any()):
+            return "the model saw none of this grid"
+        if not bool((self.values > 0).any()):
+            return "no positive saliency"
+        if bool(self.values.isinf().any()):
+            return "infinite saliency"
+        return ""
+
+    @cached_property
+    def ranking(self) -> Ranking:
+        """The voxels in the order of their values, sorted once for every metric that asks."""
+        return ranking(self.values, self.mask)
+
+    @cached_property
+    def mask_size(self) -> float:
+        """Voxels of the mask, seen or not; of a soft mask, the sum of its shares."""
+        return float(self.mask.sum(dtype=torch.float64))
+
+    @cached_property
+    def mask_seen(self) -> float:
+        """The part of `mask_size` that the model saw."""
+        return float(self.mask[self.seen].sum(dtype=torch.float64))
+
+    @cached_property
+    def peak(self) -> float:
+        """The highest value that the model saw."""
+        return float(self.values[self.seen].max())
+
+    @cached_property
+    def positive(self) -> Map:
+        """The positive part of the map in float64, 0 where the model never looked."""
+        return self.values.nan_to_num(nan=0.0).clamp(min=0).to(torch.float64)
+
+    def within(self, domain: MaskArray) -> "Reading":
+        """The same question asked within `domain` alone: no voxel outside it counts, neither as map nor as mask."""
+        values = self.values.masked_fill(~domain, torch.nan)
+        return Reading(values, self.mask.masked_fill(~domain, 0), self.geometry)
+
+    def of(self, values: Map) -> "Reading":
+        """Another map, held against the same annotation."""
+        return Reading(values, self.mask, self.geometry)
+
+    @property
+    def _grid(self) -> Geometry:
+        if self.geometry is None:
+            raise GeometryError(
+                "Millimetres were asked of a reading without a grid.", remedy="Give the geometry of the annotation."
+            )
+        return self.geometry
