@@ -1,6 +1,7 @@
 """What a user permits or chooses when files are read; nothing here changes how an ordinary file is read."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 GIB = 2**30
 
@@ -24,7 +25,22 @@ class ReadOptions:
     strict_phi: bool = field(
         default=False, metadata={"help": "Refuse images that may show the patient's name in their pixels."}
     )
-    max_gib: float = field(default=4.0, metadata={"help": "Most memory (GiB) that the voxels of one image may take."})
+    affine: Literal["sform", "qform"] | None = field(
+        default=None, metadata={"help": "Which of a NIfTI header's two affines to believe where they differ."}
+    )
+    volume: int | None = field(default=None, metadata={"help": "Which volume of a NIfTI file of several, from 0 on."})
+    component: Literal["magnitude", "real", "imaginary", "red", "green", "blue"] | None = field(
+        default=None, metadata={"help": "Which part of the complex or colour voxels of a NIfTI file to read."}
+    )
+    nan: float | None = field(default=None, metadata={"help": "The number that takes the place of NaN and infinity."})
+    unplaced: bool = field(
+        default=False, metadata={"help": "Take masks and images that state no place in the patient, voxel by voxel."}
+    )
+    strict_grid: bool = field(default=False, metadata={"help": "Refuse a mask that is not on the grid of its image."})
+    other_grid: bool = field(
+        default=False, metadata={"help": "Believe the place of a mask of its image's shape that lies elsewhere."}
+    )
+    max_gib: float = field(default=3.0, metadata={"help": "Most memory (GiB) that the voxels of one image may take."})
 
     @property
     def max_bytes(self) -> int:
