@@ -10,6 +10,7 @@ from typing import Any, overload
 import torch
 from torch import nn
 
+from medxai.core.layer import Layer
 from medxai.core.protocols import Attribution, Attributor
 from medxai.core.saliency import Provenance, Saliency
 from medxai.core.target import Target
@@ -19,7 +20,7 @@ from medxai.io.recipe import Prepared, Recipe
 from medxai.model.device import pick_device
 from medxai.model.footprint import footprint
 from medxai.model.guard import bare, seeded
-from medxai.model.layers import resolve_layer
+from medxai.model.layers import located, resolve_layer
 from medxai.model.load import weights_sha256
 from medxai.model.trace import Trace, trace
 
@@ -98,15 +99,17 @@ def _place(found: Attribution, target: Target, prepared: Prepared, traced: Trace
         )
     grid, remarks = prepared.geometry, found.notices
     if found.layer:
-        cells = footprint(traced, found.layer)
-        grid = grid.coarse(cells.start, cells.jump, found.maps.shape[1:])
         remarks = (*remarks, *resolve_layer(traced, found.layer)[1])
+    if found.layer or found.footprint:
+        cells = found.footprint or footprint(traced, found.layer)
+        grid = grid.coarse(cells.start, cells.jump, found.maps.shape[1:])
     provenance = replace(
         shared,
         target=repr(target) if is_dataclass(target) else f"{type(target).__qualname__}, not a named target",
         layer=found.layer,
         score=float(found.scores[0]),
         notices=tuple(dict.fromkeys((*shared.notices, *remarks))),
+        details={name: float(values[0]) for name, values in found.details.items()},
     )
     data, status = found.maps[0].detach().to("cpu", torch.float32), found.status[0]
     return Saliency(data if status.ok else data.nan_to_num(0, 0, 0), grid, prepared.geometry, provenance, status)
@@ -128,15 +131,23 @@ def _check(method: Attributor, targets: Sequence[Target], recipe: Recipe) -> Non
 
 
 def _resolved(method: Attributor, traced: Trace) -> Attributor:
-    """The method with its layer named, and known to be one whose place in the image can be told."""
-    layer = _parameters(method).get("layer")
-    if layer is None:
-        return method
-    name, _ = resolve_layer(traced, layer)
-    footprint(traced, name)
+    """The method with its layers looked up, and known to be such whose place in the image can be told."""
+    given = _layers(method)
     changed: Any = method
-    resolved: Attributor = replace(changed, layer=name)
+    resolved: Attributor = replace(changed, **{name: _located(traced, value) for name, value in given.items()})
     return resolved
+
+
+def _layers(method: Any) -> dict[str, Any]:
+    """The fields of a method that name layers."""
+    return {name: getattr(method, name) for name in ("layer", "layers") if getattr(method, name, None)}
+
+
+def _located(traced: Trace, value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_located(traced, one) for one in value)
+    layer = value if isinstance(value, Layer) else located(traced, value)
+    return layer if layer.footprint or not layer.name else replace(layer, footprint=footprint(traced, layer.name))
 
 
 def _parameters(method: Any) -> Mapping[str, Any]:

@@ -1,57 +1,38 @@
-"""The class-activation family: a weighted sum of one layer's channels, map = sum_k w_k A_k."""
+"""The class-activation family: a map made of one layer's activation and what the score says about it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import nn
 
+from medxai.attribution.evidence import Evidence
 from medxai.attribution.status import judge, saturation
-from medxai.core.protocols import Attribution
+from medxai.core.layer import Layer
+from medxai.core.protocols import Attribution, Traits
 from medxai.core.target import Target
-from medxai.model.capture import Captured, capture
+from medxai.model.capture import capture
 from medxai.model.guard import untouched
-from medxai.model.layers import resolve_layer
-from medxai.model.trace import trace
-from medxai.shapes import Features, Images, Maps, Scores, Weights
-
-
-class Evidence:
-    """All that a CAM may look at; the backward pass runs only if `G` is asked for."""
-
-    def __init__(self, captured: Captured, scores: Scores) -> None:
-        self._captured, self.scores = captured, scores
-
-    @cached_property
-    def A(self) -> Features:
-        """The layer's activation."""
-        return self._captured.activation.detach()
-
-    @cached_property
-    def G(self) -> Features:
-        """The gradient of the score with respect to the activation."""
-        return self._captured.gradient(self.scores)
-
-    @property
-    def reaction(self) -> Scores:
-        """max |G| * sum |A|: an upper bound of sum |G A|, per sample."""
-        steepest: Scores = torch.linalg.vector_norm(self.G.flatten(1), ord=torch.inf, dim=1)
-        mass: Scores = torch.linalg.vector_norm(self.A.flatten(1), ord=1, dim=1)
-        return steepest * mass
+from medxai.model.layers import look_up
+from medxai.shapes import Features, Images, Maps, Weights
 
 
 @dataclass(frozen=True, kw_only=True)
-class CAM(ABC):
-    """A class-activation method: subclasses say what one channel weighs, `relu` whether negative evidence is kept."""
+class LayerMap(ABC):
+    """A method that reads one layer: subclasses say what its map is, `relu` whether negative evidence is dropped.
 
-    layer: str = "auto"
+    `layer` is "auto", a name that `medxai layers` lists, or a Layer that was looked up before.
+    """
+
+    traits: ClassVar[Traits] = Traits()
+    layer: str | Layer = "auto"
     relu: bool = True
 
     @abstractmethod
-    def weights(self, evidence: Evidence) -> Weights:
-        """Weight of each channel, per sample and optionally per position."""
+    def map(self, evidence: Evidence) -> Maps:
+        """The raw signed map of each sample."""
 
     def __call__(self, model: nn.Module, images: Images, target: Target) -> Attribution:
         """The attribution of one target."""
@@ -60,26 +41,52 @@ class CAM(ABC):
     def attribute(self, model: nn.Module, images: Images, targets: Sequence[Target]) -> tuple[Attribution, ...]:
         """One attribution per target, from one forward pass, computed in float32 where `images` lie."""
         with untouched(model, images.device) as network:
-            images = images.detach().clone() if images.is_inference() else images.detach()
-            images = images.float()
-            layer, notices = self.layer, tuple[str, ...]()
-            if layer == "auto":
-                layer, notices = resolve_layer(trace(network, tuple(images.shape)), layer)
+            images = plain(images)
+            layer = look_up(network, self.layer, tuple(images.shape))
             with capture(network, layer) as captured:
                 output = network(images)
             with torch.enable_grad():
                 scores = [target(output) for target in targets]
-            notices = (*notices, *saturation(output, scores))
-            return tuple(self._explain(Evidence(captured, score), layer, notices) for score in scores)
+            remarks = saturation(output, scores)
+            return tuple(self.explain(Evidence(captured, score), layer, remarks) for score in scores)
 
-    def _explain(self, evidence: Evidence, layer: str, notices: tuple[str, ...]) -> Attribution:
-        raw = _combine(self.weights(evidence), evidence.A)
+    def explain(self, evidence: Evidence, layer: Layer, remarks: tuple[str, ...] = ()) -> Attribution:
+        """The attribution of the evidence that one target left in `layer`."""
+        raw = self.map(evidence)
         scores = evidence.scores.detach()
         maps = raw.relu() if self.relu else raw
-        return Attribution(maps, scores, judge(raw, maps, scores, evidence.reaction), layer, notices)
+        reaction = evidence.reaction if self.traits.reads == "gradient" else None
+        return Attribution(
+            maps,
+            scores,
+            judge(raw, maps, scores, reaction),
+            layer.name,
+            (*layer.notices, *remarks, *evidence.notices),
+            layer.footprint,
+            evidence.details,
+        )
 
 
-def _combine(weights: Weights, activation: Features) -> Maps:
+@dataclass(frozen=True, kw_only=True)
+class CAM(LayerMap):
+    """map = sum_k w_k A_k: subclasses say what one channel weighs, per sample or also per position."""
+
+    @abstractmethod
+    def weights(self, evidence: Evidence) -> Weights:
+        """Weight of each channel, per sample and optionally per position."""
+
+    def map(self, evidence: Evidence) -> Maps:
+        return combine(self.weights(evidence), evidence.A)
+
+
+def combine(weights: Weights, activation: Features) -> Maps:
+    """sum_k w_k A_k for weights (b, k) or (b, k, *m)."""
     if weights.ndim == 2:
         return torch.einsum("bk,bk...->b...", weights, activation)
     return (weights * activation).sum(1)
+
+
+def plain(images: Images) -> Images:
+    """The images in float32, without graph; what was made in inference mode is copied."""
+    images = images.detach().clone() if images.is_inference() else images.detach()
+    return images.float()

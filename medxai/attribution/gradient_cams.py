@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from medxai.attribution.cam import CAM, Evidence
+from medxai.attribution.cam import CAM
+from medxai.attribution.evidence import Evidence
 from medxai.shapes import Weights
 
 

@@ -10,23 +10,27 @@ from medxai.shapes import Maps, Scores
 _NOISE = 1e-9
 
 
-def judge(raw: Maps, maps: Maps, scores: Scores, reaction: Scores) -> tuple[Status, ...]:
+def judge(
+    raw: Maps, maps: Maps, scores: Scores, reaction: Scores | None = None, cause: str = "gradient"
+) -> tuple[Status, ...]:
     """The status of each sample's map: `raw` before and `maps` after the method discarded negative evidence.
 
-    `reaction` bounds how much of the score the layer can explain. Below a billionth of the score it is rounding noise,
-    as behind a saturated softmax, however structured it looks.
+    `reaction` bounds how much of the score the method can explain, by its `cause`. Below a billionth of the score it is
+    rounding noise, as behind a saturated softmax, however structured it looks. A method that does not look at the score
+    has none.
     """
-    return tuple(Status(_reason(*sample)) for sample in zip(raw, maps, scores, reaction, strict=True))
+    bounds = [None] * len(raw) if reaction is None else list(reaction)
+    return tuple(Status(_reason(*sample, cause)) for sample in zip(raw, maps, scores, bounds, strict=True))
 
 
-def _reason(raw: Tensor, kept: Tensor, score: Tensor, reaction: Tensor) -> str:
+def _reason(raw: Tensor, kept: Tensor, score: Tensor, reaction: Tensor | None, cause: str) -> str:
     if not bool(score.isfinite()):
         return "the score is not finite"
     if not bool(raw.isfinite().all()):
         return "the map is not finite"
     silences = {
-        "zero gradient": float(reaction) == 0,
-        "vanishing gradient": float(reaction) <= _NOISE * float(score.abs()),
+        f"zero {cause}": reaction is not None and float(reaction) == 0,
+        f"vanishing {cause}": reaction is not None and float(reaction) <= _NOISE * float(score.abs()),
         "zero map": not bool(raw.any()),
         "no positive evidence": not bool(kept.any()),
         "constant map": kept.numel() > 1 and bool((kept == kept.flatten()[0]).all()),

@@ -1,11 +1,12 @@
 """The shape of an attribution method, and of what it returns."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
 
-from torch import nn
+from torch import Tensor, nn
 
+from medxai.core.layer import Footprint
 from medxai.core.saliency import Status
 from medxai.core.target import Target
 from medxai.shapes import Images, Maps, Scores
@@ -13,13 +14,33 @@ from medxai.shapes import Images, Maps, Scores
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
-    """Raw signed maps (one per sample) of one target, at the resolution of `layer`; "" is the input itself."""
+    """Raw signed maps (one per sample) of one target, at the resolution of `layer`; "" is the image itself.
+
+    `footprint` says where the cells look where that is not the footprint of `layer` in the whole image; `details` are
+    what else the method found out, one number per sample.
+    """
 
     maps: Maps
     scores: Scores
     status: tuple[Status, ...]
     layer: str
     notices: tuple[str, ...] = ()
+    footprint: Footprint | None = None
+    details: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What must be known of a method before it is used.
+
+    `reads`: the evidence (gradients of the score, scores of changed inputs, or activations alone, which know nothing of
+    the target). `cost`: forward (F) and backward (B) passes per image, K channels. `signed`: whether negative values
+    remain by default.
+    """
+
+    reads: Literal["gradient", "score", "activation"] = "gradient"
+    cost: str = "1F + 1B"
+    signed: bool = False
 
 
 @runtime_checkable

@@ -1,7 +1,7 @@
 """The result: a raw map on the grid where it was computed, what it is worth, and how it came to be."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import nan
 from typing import Any
 
@@ -46,6 +46,7 @@ class Provenance:
     layer: str = ""
     score: float = nan
     notices: tuple[str, ...] = ()
+    details: Mapping[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -4,17 +4,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from medxai.core.layer import Footprint
+
 Factor = tuple[int, "Axis | Lost | None"]
 Dim = tuple[Factor, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Footprint:
-    """Along each image axis, the centre of the receptive field of cell i lies at voxel start + jump * i."""
-
-    start: tuple[float, ...]
-    jump: tuple[float, ...]
-    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ layer carries a doubt that becomes a notice.
 Source: Araujo et al. 2019, Computing receptive fields of convolutional neural networks.
 """
 
+from medxai.core.layer import Footprint
 from medxai.errors import FootprintError
-from medxai.model.field import Footprint
 from medxai.model.layers import find_row
 from medxai.model.trace import Trace
 

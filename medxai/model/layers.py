@@ -4,9 +4,14 @@ import difflib
 from dataclasses import dataclass
 from math import prod
 
+from torch import nn
+
+from medxai.core.layer import Layer
 from medxai.errors import LayerError, LayerNotFoundError
 from medxai.model.record import LayerRow
-from medxai.model.trace import Trace
+from medxai.model.trace import Trace, trace
+
+_TOKEN_MODULES = (nn.LayerNorm, nn.RMSNorm, nn.MultiheadAttention, nn.TransformerEncoderLayer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +27,7 @@ class TableRow:
     remark: str
 
 
-def resolve_layer(trace: Trace, name: str) -> tuple[str, tuple[str, ...]]:
+def resolve_layer(traced: Trace, name: str) -> tuple[str, tuple[str, ...]]:
     """The layer that `name` means, and what the user should know about it.
 
     "auto" means, for a classifier, the last layer whose output is a map that learned weights still read, after its
@@ -30,17 +35,37 @@ def resolve_layer(trace: Trace, name: str) -> tuple[str, tuple[str, ...]]:
     unknown name, and LayerError for a layer whose output is no map or that runs more than once.
     """
     if name == "auto":
-        row = _auto(trace)
-        return row.name, (*_notices(row), *_about_tokens(trace, row))
-    row = find_row(trace, name)
-    _check(trace, row)
+        row = _auto(traced)
+        return row.name, (*_notices(row), *_about_tokens(traced, row))
+    row = find_row(traced, name)
+    _check(traced, row)
     return row.name, _notices(row)
 
 
-def layer_table(trace: Trace) -> tuple[TableRow, ...]:
+def look_up(network: nn.Module, layer: str | Layer, image_shape: tuple[int, ...]) -> Layer:
+    """The layer itself, with how to read its output; what is already looked up is returned as it is.
+
+    A network without tokens keeps its channels in front, so a named layer of it costs no trace and gets no footprint.
+    Raises what `resolve_layer` raises.
+    """
+    if isinstance(layer, Layer):
+        return layer
+    if layer != "auto" and not any(isinstance(module, _TOKEN_MODULES) for module in network.modules()):
+        return Layer(layer)
+    return located(trace(network, image_shape), layer)
+
+
+def located(traced: Trace, name: str) -> Layer:
+    """The layer that `name` means, with its layout, its footprint and the notices about it."""
+    found, notices = resolve_layer(traced, name)
+    row = find_row(traced, found)
+    return Layer(found, row.layout, row.footprint, notices)
+
+
+def layer_table(traced: Trace) -> tuple[TableRow, ...]:
     """Every layer in order of completion; the one that "auto" means is recommended."""
-    usable = {row.name for row in _usable(trace)}
-    best = _best(trace)
+    usable = {row.name for row in _usable(traced)}
+    best = _best(traced)
     return tuple(
         TableRow(
             name=row.name,
@@ -51,13 +76,13 @@ def layer_table(trace: Trace) -> tuple[TableRow, ...]:
             recommended=row is best,
             remark=_objection(row) or " ".join(_notices(row)),
         )
-        for row in trace.layers
+        for row in traced.layers
     )
 
 
-def find_row(trace: Trace, name: str) -> LayerRow:
+def find_row(traced: Trace, name: str) -> LayerRow:
     """The layer of exactly that name; an unknown one is answered with the five nearest."""
-    rows = {row.name: row for row in trace.layers}
+    rows = {row.name: row for row in traced.layers}
     if name in rows:
         return rows[name]
     near = [f"{n} {rows[n].shape}" for n in difflib.get_close_matches(name, rows, n=5, cutoff=0.0)]
@@ -68,10 +93,10 @@ def find_row(trace: Trace, name: str) -> LayerRow:
     )
 
 
-def _auto(trace: Trace) -> LayerRow:
-    best = _best(trace)
+def _auto(traced: Trace) -> LayerRow:
+    best = _best(traced)
     if best is None:
-        reason, remedy = _reason_and_remedy(trace)
+        reason, remedy = _reason_and_remedy(traced)
         raise LayerError(
             "No layer of this network emits a map whose place in the image is known.",
             expected="a layer that runs once and emits (batch, channels, *space) of more than one cell",
@@ -81,14 +106,14 @@ def _auto(trace: Trace) -> LayerRow:
     return best
 
 
-def _reason_and_remedy(trace: Trace) -> tuple[str, str]:
+def _reason_and_remedy(traced: Trace) -> tuple[str, str]:
     """Why no layer at all can carry a map, and what would help."""
-    rows = trace.layers
+    rows = traced.layers
     if not rows:
         return "a network without layers", "Give a network that is built of modules."
     repeated = [row for row in rows if row.calls > 1 and row.spatial]
     single = [row for row in rows if row.footprint and not row.spatial]
-    lost = [row for row in rows if not row.footprint and len(row.shape) == len(trace.image_shape)]
+    lost = [row for row in rows if not row.footprint and len(row.shape) == len(traced.image_shape)]
     for found, reason, remedy in (
         (repeated, "every layer with a map runs more than once", "Give each use its own module, or wrap one use."),
         (lost, "", "Explain a network whose maps can be followed from the image."),
@@ -100,10 +125,10 @@ def _reason_and_remedy(trace: Trace) -> tuple[str, str]:
     return f"no map at all; the last layer {rows[-1].name!r} emits {rows[-1].shape}", "Explain a convolutional network."
 
 
-def _best(trace: Trace) -> LayerRow | None:
-    rows = [row for row in _usable(trace) if not row.passing]
+def _best(traced: Trace) -> LayerRow | None:
+    rows = [row for row in _usable(traced) if not row.passing]
     rows = [row for row in rows if row.reaches_output] or rows
-    if trace.segments:
+    if traced.segments:
         coarsest = min((prod(row.shape[1:]) for row in rows), default=0)
         rows = [row for row in rows if prod(row.shape[1:]) == coarsest]
         settled = [row for row in rows if not row.followed_by]
@@ -113,8 +138,8 @@ def _best(trace: Trace) -> LayerRow | None:
     return next((choice[-1] for choice in choices if choice), None)
 
 
-def _usable(trace: Trace) -> list[LayerRow]:
-    return [row for row in trace.layers if not _objection(row)]
+def _usable(traced: Trace) -> list[LayerRow]:
+    return [row for row in traced.layers if not _objection(row)]
 
 
 def _objection(row: LayerRow) -> str:
@@ -125,13 +150,13 @@ def _objection(row: LayerRow) -> str:
     return row.why or "its output has one cell only"
 
 
-def _check(trace: Trace, row: LayerRow) -> None:
+def _check(traced: Trace, row: LayerRow) -> None:
     objection = _objection(row)
     if not objection:
         return
     remedy = "Pick a layer that `medxai layers` lists."
     if row.calls > 1:
-        usable = {other.name for other in _usable(trace)}
+        usable = {other.name for other in _usable(traced)}
         block = next((b for b in _enclosing(row.name) if b in usable), "")
         remedy = f"Use the block that contains it: {block!r}." if block else remedy
     elif len(row.shape) == 2:
@@ -151,8 +176,8 @@ def _enclosing(name: str) -> list[str]:
     return [".".join(parts[:n]) for n in range(len(parts) - 1, 0, -1)]
 
 
-def _about_tokens(trace: Trace, row: LayerRow) -> tuple[str, ...]:
-    later = trace.layers[trace.layers.index(row) + 1 :]
+def _about_tokens(traced: Trace, row: LayerRow) -> tuple[str, ...]:
+    later = traced.layers[traced.layers.index(row) + 1 :]
     tokens = next((one for one in later if len(one.shape) == 2 and one.reaches_output), None)
     if tokens is None:
         return ()

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from medxai.core.layer import CHANNELS_FIRST, Footprint, Layout
 from medxai.errors import ModelError
 from medxai.model.faults import told
-from medxai.model.field import Footprint
 from medxai.model.follow import Follow, Mark
 
 
@@ -35,6 +35,7 @@ class LayerRow:
     activated: bool = False
     linear: bool = False
     passing: bool = False
+    layout: Layout = CHANNELS_FIRST
     feeds_weights: bool = False
     reaches_output: bool = False
 

@@ -66,7 +66,6 @@ class Pair(nn.Module):
     ("layer", "error", "says"),
     [
         ("bdy", LayerNotFoundError, "body"),
-        ("", LayerNotFoundError, r"Did you mean one of \['"),
         ("pair", LayerError, "tuple"),
         ("act", LayerError, "more than once.*No block contains it: pick another layer"),
         ("inner.act", LayerError, r"more than once.*the block that contains it \('inner'\)"),
@@ -101,3 +100,15 @@ def test_a_score_that_does_not_depend_on_the_layer():
     for scores in (torch.zeros(2), torch.ones(2, requires_grad=True) * 2):
         with pytest.raises(DisconnectedError, match="does not depend"):
             found.gradient(scores)
+
+
+def test_the_image_is_the_layer_without_a_name():
+    model, x = net(3).eval(), images(3)
+    with capture(model, "") as image, capture(model, LAYER) as inner:
+        scores = model(x)[:, 1]
+    start = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(model(start)[:, 1].sum(), start)
+    assert torch.equal(image.gradient(scores), expected)
+    activation = model[:5](x).detach().requires_grad_()
+    (deep,) = torch.autograd.grad(model[5:](activation)[:, 1].sum(), activation)
+    assert torch.equal(inner.gradient(scores), deep)

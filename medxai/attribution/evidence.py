@@ -1,0 +1,41 @@
+"""All that a class-activation method may look at: one layer of one pass, and one target."""
+
+from functools import cached_property
+
+import torch
+
+from medxai.model.capture import Captured
+from medxai.shapes import Features, Scores
+
+
+class Evidence:
+    """Activation and derivatives of one layer; a backward pass runs only where something asks for it."""
+
+    def __init__(self, captured: Captured, scores: Scores) -> None:
+        self._captured, self.scores = captured, scores
+        self.details: dict[str, torch.Tensor] = {}
+        self.notices: list[str] = []
+
+    @cached_property
+    def A(self) -> Features:
+        """The layer's activation."""
+        return self._captured.activation.detach()
+
+    @cached_property
+    def G(self) -> Features:
+        """dy/dA, the gradient of the score."""
+        return self._captured.gradient(self.scores)
+
+    @cached_property
+    def curvature(self) -> Features:
+        """H A, the second derivative d2y/dA2 of the score along the activation; zero where the score is linear in A."""
+        slope = self._captured.gradient(self.scores, differentiable=True)
+        along = (slope * self.A).flatten(1).sum(1)
+        return self._captured.gradient(along) if along.requires_grad else torch.zeros_like(self.A)
+
+    @property
+    def reaction(self) -> Scores:
+        """max |G| * sum |A|: an upper bound of sum |G A|, per sample."""
+        steepest: Scores = torch.linalg.vector_norm(self.G.flatten(1), ord=torch.inf, dim=1)
+        mass: Scores = torch.linalg.vector_norm(self.A.flatten(1), ord=1, dim=1)
+        return steepest * mass
