@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 from medxai.attribution import gradient_cams
 from medxai.core.protocols import Attributor
 from medxai.errors import CatalogError, UnknownNameError
-from medxai.metrics import localisation
+from medxai.metrics import ehr, localisation, thresholds
 from medxai.metrics.spec import MetricSpec
 
 T = TypeVar("T")
+_BUILT_IN = (*localisation.METRICS, *thresholds.METRICS, *ehr.METRICS)
 
 
 def methods() -> Mapping[str, Callable[..., Attributor]]:
@@ -30,7 +31,7 @@ def method(name: str, layer: str = "auto") -> Attributor:
 
 def metrics() -> Mapping[str, MetricSpec]:
     """Metrics: name to row of facts."""
-    return _index((m.name, m) for m in (*localisation.METRICS, *_plugins("medxai.metrics")))
+    return _index((m.name, m) for m in (*_BUILT_IN, *_plugins("medxai.metrics")))
 
 
 def find(table: Mapping[str, T], name: str) -> T:

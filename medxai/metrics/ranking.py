@@ -30,13 +30,30 @@ class Ranking:
         """Mask caught by the values from each position of `marked` on; one longer, ending in 0."""
         return np.append(np.cumsum(self.shares[::-1])[::-1], 0.0)
 
+    @cached_property
+    def _warm(self) -> Array:
+        """Sums of the values from each position of `marked` on, by their shares; one longer, ending in 0."""
+        return np.append(np.cumsum((self.shares * self.marked)[::-1])[::-1], 0.0)
+
     def count(self, thresholds: Array) -> Array:
         """Number of seen voxels at or above each threshold."""
-        return self.values.size - np.searchsorted(self.values, thresholds, side="left")
+        return self.values.size - np.searchsorted(self.values, self._cast(thresholds), side="left")
 
     def caught(self, thresholds: Array) -> Array:
         """How much of the mask lies at or above each threshold."""
-        return np.asarray(self._caught[np.searchsorted(self.marked, thresholds, side="left")])
+        return np.asarray(self._caught[np.searchsorted(self.marked, self._cast(thresholds), side="left")])
+
+    def heat(self, thresholds: Array) -> tuple[Array, Array]:
+        """Sums of the values at or above each threshold: in the mask, and everywhere."""
+        cuts = self._cast(thresholds)
+        tails = [self.values[first:].sum(dtype=np.float64) for first in np.searchsorted(self.values, cuts)]
+        return np.asarray(self._warm[np.searchsorted(self.marked, cuts)]), np.array(tails)
+
+    def _cast(self, thresholds: Array) -> Array:
+        """The least number of the type of the values that is not below each threshold."""
+        cast = thresholds.astype(self.values.dtype)
+        up = np.nextafter(cast, np.array(np.inf, cast.dtype))
+        return np.where(cast.astype(np.float64) < thresholds, up, cast)
 
     def top(self, count: float) -> float:
         """Expected mask among the `count` highest voxels, ties broken at random.

@@ -14,6 +14,7 @@ them.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import nan
 from typing import Literal
 
@@ -53,7 +54,8 @@ class MetricSpec:
     rungs of the power ladder, best first, that the metric ranks strictly and in this order; empty for no promise.
     `ties` says whether equal values count in expectation over their random order or pass a threshold together.
     `unit` is "mm" or "mL" for metrics that refuse an unknown pixel size. `bound` flags what is chosen in view of the
-    annotation and thus only an upper bound.
+    annotation and thus only an upper bound. The name is that of the function unless one is given, as to a function
+    of which a parameter was fixed by `functools.partial`.
     """
 
     fn: Callable[..., float]
@@ -66,12 +68,16 @@ class MetricSpec:
     claims: tuple[str, ...] = ()
     ties: Ties = "expected"
     bound: bool = False
+    name: str = ""
 
-    @property
-    def name(self) -> str:
-        return self.fn.__name__
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", self.fn.__name__)
 
     @property
     def summary(self) -> str:
-        """The first line of the function's documentation."""
-        return (self.fn.__doc__ or "").strip().partition("\n")[0]
+        """The first line of the function's documentation, and what was fixed beforehand."""
+        fixed = self.fn if isinstance(self.fn, partial) else partial(self.fn)
+        says = (fixed.func.__doc__ or "").strip().partition("\n")[0]
+        given = ", ".join(f"{key}={value}" for key, value in fixed.keywords.items())
+        return f"{says} ({given})" if given else says
