@@ -1,0 +1,140 @@
+"""A map beside the network that it explains: the one value that a metric of faithfulness is a function of."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from jaxtyping import Float64, Int
+from torch import Tensor
+
+from medxai.errors import GeometryError
+from medxai.metrics.curves import DEFAULT, Curve, Perturbation
+from medxai.metrics.imputation import Fill
+from medxai.metrics.scene import Image, Scene
+from medxai.metrics.units import Chosen, Units
+from medxai.shapes import Images, Map, MaskArray, Scores
+
+Ranks = Int[Tensor, " u"]
+PerUnit = Float64[Tensor, " u"]
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """One image and its map, voxel for voxel on the grid of the network's input, and the network as a function.
+
+    `score` answers a batch (n, channel, *space) with one number per image, without gradients: a probability or a
+    logit. Voxels where `saliency` is NaN or `domain` is False are never perturbed and count nowhere. `spacing` is in
+    mm per axis, None where it is unknown. Every random draw depends on `seed` alone, and no more than `batch`
+    perturbed images exist at a time. What several metrics need (units, baseline, curves) is computed once.
+    """
+
+    saliency: Map
+    image: Image
+    score: Callable[[Images], Scores]
+    spacing: tuple[float, ...] | None = None
+    domain: MaskArray | None = None
+    perturbation: Perturbation = DEFAULT
+    seed: int = 0
+    batch: int = 16
+
+    def __post_init__(self) -> None:
+        if self.domain is not None and self.domain.shape != self.saliency.shape:
+            raise GeometryError(
+                "Map and domain lie on one grid.",
+                expected=f"{tuple(self.saliency.shape)}",
+                found=f"{tuple(self.domain.shape)}",
+            )
+        _ = self.scene
+
+    @cached_property
+    def scene(self) -> Scene:
+        """The image and what of it may be perturbed: seen by the model and inside the domain."""
+        seen = ~self.saliency.isnan()
+        return Scene(self.image, seen if self.domain is None else seen & self.domain, self.spacing, self.seed)
+
+    @cached_property
+    def silent(self) -> str:
+        """Why the map ranks nothing, or ""; a uniform map that is not zero ranks at random, which is chance."""
+        values = self.saliency[self.scene.field]
+        if not len(values):
+            return "nothing to perturb"
+        if not bool(values.isfinite().all()):
+            return "infinite saliency"
+        return "" if bool(values.any()) else "zero map"
+
+    @cached_property
+    def units(self) -> Units:
+        """What the perturbation removes at once."""
+        return self.perturbation.partition(self.scene)
+
+    @cached_property
+    def fill(self) -> Fill:
+        """What the perturbation puts in the place of removed voxels."""
+        return self.perturbation.baseline(self.scene)
+
+    @cached_property
+    def intact(self) -> float:
+        """The score of the image as it is."""
+        return float(self.score(self.image[None])[0])
+
+    @cached_property
+    def order(self) -> Ranks:
+        """The rank of each unit by its mean saliency, 0 first."""
+        return self.ranked(self.units.mean(self.saliency))
+
+    @cached_property
+    def deletion(self) -> Curve:
+        """The scores as the units of highest mean saliency are removed first."""
+        return self.curve(self.order)
+
+    @cached_property
+    def insertion(self) -> Curve:
+        """The scores as the units of highest mean saliency are restored first."""
+        return self.curve(self.order, restore=True)
+
+    @cached_property
+    def drops(self) -> PerUnit:
+        """By how much the removal of each unit alone lowers the score; as many images as there are units."""
+        left = self.answers(_singles(self.units.count, self.batch))
+        return self.intact - left
+
+    def ranked(self, values: PerUnit, stream: int = 0) -> Ranks:
+        """0 for the unit of highest value, then on; ties fall in an order drawn from the seed."""
+        shuffled = torch.randperm(len(values), generator=self.scene.generator(100 + stream))
+        order = shuffled[values[shuffled].argsort(descending=True, stable=True)]
+        result = torch.empty_like(order)
+        result[order] = torch.arange(len(order))
+        return result
+
+    def curve(self, order: Ranks, restore: bool = False) -> Curve:
+        """The scores after the first units of `order` are removed from the image, or restored to the baseline.
+
+        At each level the nearest whole number of units goes; levels that meet are one, and the ends are always there.
+        """
+        units = self.units
+        counts = torch.tensor(sorted({0, units.count, *(round(p * units.count) for p in self.perturbation.levels)}))
+        sizes = torch.zeros(units.count + 1, dtype=torch.float64)
+        sizes[order + 1] = units.sizes
+        fraction = sizes.cumsum(0)[counts] / units.sizes.sum()
+        return Curve(fraction, self.answers(_cuts(order, counts, self.batch, restore)))
+
+    def answers(self, chosen: Iterable[Chosen]) -> Float64[Tensor, " n"]:
+        """The score after each row of units is removed, in order."""
+        found = [self.score(self.fill(self.units.voxels(rows))).double().cpu() for rows in chosen]
+        return torch.cat(found) if found else torch.zeros(0, dtype=torch.float64)
+
+    def of(self, saliency: Map) -> "Probe":
+        """Another map, held against the same network."""
+        return replace(self, saliency=saliency)
+
+
+def _singles(count: int, batch: int) -> Iterator[Chosen]:
+    for some in torch.split(torch.arange(count), batch):
+        yield some[:, None] == torch.arange(count)
+
+
+def _cuts(order: Ranks, counts: Int[Tensor, " n"], batch: int, restore: bool) -> Iterator[Chosen]:
+    for some in torch.split(counts, batch):
+        first = order[None] < some[:, None]
+        yield ~first if restore else first

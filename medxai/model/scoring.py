@@ -1,0 +1,56 @@
+"""A network as a function from images to one number each, without gradients."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from medxai.core.target import Target
+from medxai.errors import TargetError
+from medxai.model.guard import untouched
+from medxai.shapes import Images, Scores
+
+Link = Literal["identity", "softmax", "sigmoid"]
+_LINKS: dict[Link, Callable[[Tensor], Tensor]] = {
+    "identity": lambda output: output,
+    "softmax": lambda output: output.softmax(1),
+    "sigmoid": torch.sigmoid,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """One number per image: `target`, read from the linked output of the model, which is left as it was found.
+
+    `link` turns logits into what the curve is drawn of: "softmax" where classes exclude each other, "sigmoid" where
+    each stands alone, "identity" for the logits, and for models that answer probabilities already.
+    """
+
+    model: nn.Module
+    target: Target
+    link: Link = "identity"
+
+    def __call__(self, images: Images) -> Scores:
+        with untouched(self.model, images.device) as network:
+            scores: Scores = self.target(self.linked(network(images.float()))).detach()
+        return scores
+
+    def linked(self, output: Any) -> Any:
+        """The model's output after the link. Raises TargetError where a link is asked of what is no tensor."""
+        if self.link != "identity" and not isinstance(output, Tensor):
+            raise TargetError(f"No {self.link} of this output.", expected="a tensor", found=type(output).__name__)
+        return _LINKS[self.link](output)
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """All class scores of each image after the link, without gradients; for metrics that compare classes."""
+
+    model: nn.Module
+    link: Link = "softmax"
+
+    def __call__(self, images: Images) -> Tensor:
+        with untouched(self.model, images.device) as network:
+            return _LINKS[self.link](network(images.float())).detach()
