@@ -34,13 +34,16 @@ class Traits:
     """What must be known of a method before it is used.
 
     `reads`: the evidence (gradients of the score, scores of changed inputs, or activations alone, which know nothing of
-    the target). `cost`: forward (F) and backward (B) passes per image, K channels. `signed`: whether negative values
-    remain by default.
+    the target). `cost`: forward (F) and backward (B) passes per image, for K channels, n samples or T steps. `shared`:
+    targets share the forward passes. `magnitude`: the map tells how strongly, not whether for or against. `random`: it
+    draws random numbers.
     """
 
     reads: Literal["gradient", "score", "activation"] = "gradient"
     cost: str = "1F + 1B"
-    signed: bool = False
+    shared: bool = True
+    magnitude: bool = False
+    random: bool = False
 
 
 @runtime_checkable
