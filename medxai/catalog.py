@@ -10,11 +10,18 @@ from typing import Any, TypeVar
 from medxai.attribution import gradient_cams
 from medxai.core.protocols import Attributor
 from medxai.errors import CatalogError, UnknownNameError
-from medxai.metrics import ehr, localisation, thresholds
+from medxai.metrics import detection, distance, ehr, localisation, peaks, thresholds
 from medxai.metrics.spec import MetricSpec
 
 T = TypeVar("T")
-_BUILT_IN = (*localisation.METRICS, *thresholds.METRICS, *ehr.METRICS)
+_BUILT_IN = (
+    *localisation.METRICS,
+    *thresholds.METRICS,
+    *ehr.METRICS,
+    *distance.METRICS,
+    *detection.METRICS,
+    *peaks.METRICS,
+)
 
 
 def methods() -> Mapping[str, Callable[..., Attributor]]:
@@ -23,9 +30,13 @@ def methods() -> Mapping[str, Callable[..., Attributor]]:
 
 
 def method(name: str, layer: str = "auto") -> Attributor:
-    """The method of that name with its defaults; `layer` is for those that explain one."""
+    """The method of that name with its defaults; `layer` is for those that explain one layer, or several."""
     cls: Any = find(methods(), name)
-    made: Attributor = cls(layer=layer) if "layer" in {f.name for f in fields(cls)} else cls()
+    own = {field.name for field in fields(cls)}
+    if "layer" in own:
+        made: Attributor = cls(layer=layer)
+    else:
+        made = cls(layers=(layer,)) if "layers" in own and layer != "auto" else cls()
     return made
 
 

@@ -33,14 +33,23 @@ class Reading:
             raise MaskError("A soft mask holds a share per voxel.", expected="values in [0, 1]")
 
     @property
+    def grid(self) -> Geometry:
+        """The grid of map and mask. Raises GeometryError where none was given."""
+        if self.geometry is None:
+            raise GeometryError(
+                "Millimetres were asked of a reading without a grid.", remedy="Give the geometry of the annotation."
+            )
+        return self.geometry
+
+    @property
     def spacing_mm(self) -> tuple[float, ...]:
         """Length of a step along each axis in mm. Raises GeometryError where the pixel size is unknown."""
-        return self._grid.spacing_mm
+        return self.grid.spacing_mm
 
     @property
     def voxel_ml(self) -> float:
         """Volume of a voxel in mL, or area of a pixel in cm2. Raises GeometryError where its size is unknown."""
-        return self._grid.voxel_size_mm / (1000 if self.values.ndim == 3 else 100)
+        return self.grid.voxel_size_mm / (1000 if self.values.ndim == 3 else 100)
 
     @cached_property
     def seen(self) -> MaskArray:
@@ -98,11 +107,3 @@ class Reading:
     def of(self, values: Map) -> "Reading":
         """Another map, held against the same annotation."""
         return Reading(values, self.mask, self.geometry)
-
-    @property
-    def _grid(self) -> Geometry:
-        if self.geometry is None:
-            raise GeometryError(
-                "Millimetres were asked of a reading without a grid.", remedy="Give the geometry of the annotation."
-            )
-        return self.geometry

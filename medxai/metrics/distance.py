@@ -1,0 +1,118 @@
+"""How far the map is from the finding, in millimetres of the patient; each refuses a pixel of unknown size."""
+
+from functools import partial
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+
+from medxai.metrics.places import Points, nearest, peak_voxels, region, surface, world
+from medxai.metrics.reading import Reading
+from medxai.metrics.spec import MetricSpec, Undefined
+from medxai.shapes import Map
+
+
+def pointing_near(reading: Reading, tolerance_mm: float) -> float:
+    """1 where the maximum lies within tolerance_mm of a voxel of the mask, else 0; tied maxima count by their share."""
+    distance = _from_peak(reading)
+    return distance if isinstance(distance, float) else float((distance <= tolerance_mm).mean())
+
+
+def peak_distance(reading: Reading) -> float:
+    """Distance in mm from the maximum to the nearest voxel centre of the mask, 0 inside; the mean over tied maxima."""
+    distance = _from_peak(reading)
+    return distance if isinstance(distance, float) else float(distance.mean())
+
+
+def centroid_distance(reading: Reading) -> float:
+    """Distance in mm between the centre of mass of [S]+ and that of the mask."""
+    return _undefined(reading) or _apart(reading, reading.positive)
+
+
+def core_centroid_distance(reading: Reading) -> float:
+    """Distance in mm between the centre of mass of [S]+ where it reaches half its maximum and that of the mask."""
+    undefined = _undefined(reading)
+    return undefined or _apart(reading, torch.where(reading.values >= reading.peak / 2, reading.positive, 0.0))
+
+
+def hd95_at_half_maximum(reading: Reading) -> float:
+    """95th percentile in mm of the distances between the surfaces of the mask and of S >= max S / 2, the larger way.
+
+    A surface is the voxels with a face outside; the percentile is of each way, as in MONAI.
+    """
+    ways = _surfaces(reading)
+    return ways if isinstance(ways, float) else max(float(np.percentile(way, 95)) for way in ways)
+
+
+def assd_at_half_maximum(reading: Reading) -> float:
+    """Mean in mm of the distances between the surfaces of the mask and of S >= max S / 2, both ways together."""
+    ways = _surfaces(reading)
+    return ways if isinstance(ways, float) else float(np.concatenate(ways).mean())
+
+
+def diagonal(reading: Reading) -> float:
+    """Length in mm of the diagonal of the box of all seen voxels: the penalty for a map that points nowhere."""
+    _ = reading.spacing_mm
+    places = np.argwhere(reading.seen.numpy())
+    if not len(places):
+        return Undefined("the model saw none of this grid")
+    corners = np.stack([places.min(0), places.max(0)])
+    first, last = world(corners, reading.grid)
+    return float(np.linalg.norm(last - first))
+
+
+def _undefined(reading: Reading) -> Undefined | None:
+    _ = reading.spacing_mm
+    if reading.undefined:
+        return Undefined(reading.undefined)
+    return None if region(reading).any() else Undefined("no voxel of the mask is one half or more")
+
+
+def _from_peak(reading: Reading) -> Points | Undefined:
+    return _undefined(reading) or nearest(peak_voxels(reading), region(reading), reading.grid)
+
+
+def _surfaces(reading: Reading) -> tuple[Points, Points] | Undefined:
+    undefined = _undefined(reading)
+    if undefined is not None:
+        return undefined
+    core = (reading.values >= reading.peak / 2).numpy()
+    points = [world(surface(voxels), reading.grid) for voxels in (core, region(reading))]
+    there, _ = cKDTree(points[1]).query(points[0])
+    back, _ = cKDTree(points[0]).query(points[1])
+    return there, back
+
+
+def _apart(reading: Reading, mass: Map) -> float:
+    ends = [world(_centre(weight), reading.grid)[0] for weight in (mass, reading.mask)]
+    return float(np.linalg.norm(ends[0] - ends[1]))
+
+
+def _centre(weight: torch.Tensor) -> Points:
+    total = weight.sum(dtype=torch.float64)
+    centre = []
+    for axis, size in enumerate(weight.shape):
+        along = weight.sum([a for a in range(weight.ndim) if a != axis], dtype=torch.float64)
+        centre.append(float((along * torch.arange(size, dtype=torch.float64)).sum() / total))
+    return np.array([centre])
+
+
+_TOLERANCE_MM = 10.0
+_FAR = (0.0, float("inf"))
+_LADDER = ("exact", "shifted", "inverted")
+METRICS = (
+    MetricSpec(
+        partial(pointing_near, tolerance_mm=_TOLERANCE_MM),
+        "mask",
+        best=1.0,
+        span=(0.0, 1.0),
+        unit="mm",
+        claims=("exact", "random", "inverted"),
+        name="pointing_within_10mm",
+    ),
+    MetricSpec(peak_distance, "mask", 0.0, _FAR, unit="mm", better="lower", claims=_LADDER),
+    MetricSpec(centroid_distance, "mask", 0.0, _FAR, unit="mm", better="lower", claims=("exact", "shifted")),
+    MetricSpec(core_centroid_distance, "mask", 0.0, _FAR, unit="mm", better="lower", claims=("exact", "shifted")),
+    MetricSpec(hd95_at_half_maximum, "mask", 0.0, _FAR, unit="mm", better="lower", claims=_LADDER),
+    MetricSpec(assd_at_half_maximum, "mask", 0.0, _FAR, unit="mm", better="lower", claims=_LADDER),
+)

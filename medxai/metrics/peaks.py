@@ -1,0 +1,125 @@
+"""The peaks of a map, in order, and which lesions hold them: recall by lesion, and the free-response curve (FROC).
+
+The positive part is smoothed by a Gaussian of 2 mm within the seen voxels; a peak is a voxel that none of its
+neighbours exceeds, and the higher of two peaks less than 10 mm apart stays. Voxels of one height that touch are one
+peak, which lies in a lesion by the share of its voxels there: ties count in expectation.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from medxai.metrics.places import Indices, region, touching, world
+from medxai.metrics.ranking import Array
+from medxai.metrics.reading import Reading
+from medxai.metrics.spec import MetricSpec, Undefined
+
+RATES = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)
+"""False peaks per case at which the free-response curve is read."""
+
+_SIGMA_MM, _APART_MM, _MOST = 2.0, 10.0, 100
+_LEVEL = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class Peaks:
+    """Up to 100 peaks, the highest first: their heights, middle voxels, and share (peak, lesion) within each lesion."""
+
+    heights: Array
+    voxels: Indices
+    hits: Array
+
+    @property
+    def lesions(self) -> int:
+        return int(self.hits.shape[1])
+
+    @property
+    def misses(self) -> Array:
+        """How much of each peak lies in no lesion."""
+        return np.asarray(1 - self.hits.sum(1))
+
+    def found(self, count: int) -> float:
+        """Expected number of lesions that hold one of the `count` highest peaks."""
+        return float((1 - (1 - self.hits[:count]).prod(0)).sum())
+
+
+def peaks(reading: Reading) -> Peaks:
+    """The peaks of the map and the lesions of the mask: regions that touch at a face, an edge or a corner.
+
+    Raises GeometryError where the pixel size is unknown.
+    """
+    smooth = _smooth(reading)
+    highest = ndimage.maximum_filter(smooth, size=3)
+    plateaus, number = ndimage.label((smooth > 0) & (smooth >= highest * (1 - _LEVEL)), touching(smooth.ndim))
+    places = np.argwhere(plateaus)
+    owner = plateaus[tuple(places.T)] - 1
+    sizes = np.bincount(owner, minlength=number)
+    heights = np.zeros(number)
+    np.maximum.at(heights, owner, smooth[tuple(places.T)])
+    middles = np.stack([np.bincount(owner, axis, number) / sizes for axis in places.T], 1)
+    lesions, count = ndimage.label(region(reading), touching(smooth.ndim))
+    chosen = _apart(heights, world(middles, reading.grid))
+    pairs = np.zeros((number, count + 1))
+    np.add.at(pairs, (owner, lesions[tuple(places.T)]), 1)
+    return Peaks(heights[chosen], middles[chosen].round().astype(int), (pairs / sizes[:, None])[chosen, 1:])
+
+
+def lesion_recall(reading: Reading) -> float:
+    """Share of the lesions that hold one of as many of the highest peaks as there are lesions."""
+    _ = reading.spacing_mm
+    if reading.undefined:
+        return Undefined(reading.undefined)
+    found = peaks(reading)
+    return found.found(found.lesions) / found.lesions if found.lesions else Undefined("no voxel of the mask is a half")
+
+
+def froc(cases: Sequence[Peaks]) -> tuple[Array, Array]:
+    """False peaks per case and lesion sensitivity of the pooled cases, as the threshold falls from the highest peak.
+
+    A case without a lesion adds its false peaks; further peaks in a lesion that was found count neither way.
+    """
+    cuts = np.unique(np.concatenate([case.heights for case in cases]))[::-1]
+    false, found = np.zeros(len(cuts) + 1), np.zeros(len(cuts) + 1)
+    for case in cases:
+        counts = np.searchsorted(-case.heights, -cuts, side="right")
+        false[1:] += np.append(0.0, np.cumsum(case.misses))[counts]
+        left = np.cumprod(np.concatenate([np.ones((1, case.lesions)), 1 - case.hits]), axis=0)
+        found[1:] += (case.lesions - left.sum(1))[counts]
+    lesions = sum(case.lesions for case in cases)
+    return false / len(cases), found / lesions if lesions else np.full(len(found), np.nan)
+
+
+def froc_score(cases: Sequence[Peaks], rates: Sequence[float] = RATES) -> float:
+    """Mean sensitivity at `rates` false peaks per case, the curve read linearly and flat beyond its end."""
+    false, found = froc(cases)
+    if np.isnan(found).any():
+        return Undefined("no case has a lesion")
+    return float(np.interp(rates, false, found).mean())
+
+
+def _smooth(reading: Reading) -> Array:
+    sigma = [_SIGMA_MM / step for step in reading.spacing_mm]
+    seen = reading.seen.numpy()
+    values = reading.positive.numpy().astype(np.float32)
+    smooth = ndimage.gaussian_filter(values, sigma, mode="constant")
+    if not seen.all() or min(sigma) > 0:
+        smooth = smooth / np.maximum(ndimage.gaussian_filter(seen.astype(np.float32), sigma, mode="constant"), 1e-6)
+    return np.where(seen, smooth, 0.0)
+
+
+def _apart(heights: Array, places: Array) -> Array:
+    order = np.argsort(-heights, kind="stable")
+    chosen: list[int] = []
+    while len(order) and len(chosen) < _MOST:
+        best = order[0]
+        chosen.append(int(best))
+        order = order[np.linalg.norm(places[order] - places[best], axis=1) >= _APART_MM]
+        order = order[order != best]
+    return np.array(chosen, int)
+
+
+METRICS = (
+    MetricSpec(lesion_recall, "mask", best=1.0, span=(0.0, 1.0), unit="mm", claims=("exact", "random", "inverted")),
+)

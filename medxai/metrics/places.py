@@ -1,0 +1,58 @@
+"""Voxels as points of the patient: where the mask, its lesions and the maximum are, in millimetres."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from medxai.core.geometry import Geometry
+from medxai.metrics.reading import Reading
+
+Points = NDArray[Any]
+Voxels = NDArray[Any]
+Indices = NDArray[Any]
+
+_MOST_TIES = 20_000
+
+
+def touching(ndim: int) -> Voxels:
+    """Neighbours of a voxel that share a face, an edge or a corner with it."""
+    return np.ones((3,) * ndim, bool)
+
+
+def region(reading: Reading) -> Voxels:
+    """The annotation as one region: of a soft mask, what half or more of it holds."""
+    return np.asarray((reading.mask >= 0.5 if reading.mask.is_floating_point() else reading.mask).numpy())
+
+
+def world(index: Indices, geometry: Geometry) -> Points:
+    """Positions of voxels (n, axes) in mm. Raises GeometryError where the pixel size is unknown."""
+    _ = geometry.spacing_mm
+    padded = np.zeros((len(index), 3))
+    padded[:, : index.shape[1]] = index
+    return geometry.world(padded)
+
+
+def surface(voxels: Voxels) -> Indices:
+    """The voxels of a region that have a face in common with what is not the region, (n, axes)."""
+    box = next(iter(ndimage.find_objects(voxels.astype(np.uint8))), None)
+    if box is None:
+        return np.empty((0, voxels.ndim), np.int64)
+    corner = [part.start for part in box]
+    inner = ndimage.binary_erosion(voxels[box])
+    return np.asarray(np.argwhere(voxels[box] & ~inner) + corner)
+
+
+def nearest(points: Indices, voxels: Voxels, geometry: Geometry) -> Points:
+    """Distance in mm from each voxel of `points` (n, axes) to the nearest voxel centre of a region, 0 inside it."""
+    tree = cKDTree(world(surface(voxels), geometry))
+    distance, _ = tree.query(world(points, geometry))
+    return np.where(voxels[tuple(points.T)], 0.0, distance)
+
+
+def peak_voxels(reading: Reading) -> Indices:
+    """The voxels that share the maximum, (n, axes); of more than 20,000 an even choice stands for all."""
+    tied = np.argwhere((reading.values == reading.peak).numpy())
+    return tied[:: max(1, len(tied) // _MOST_TIES)]
