@@ -7,24 +7,29 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from medxai.errors import GeometryError, InputError
+from medxai.io.source import GZIP, opened
 
-GZIP = b"\x1f\x8b"
+_PACKED = 2**26
 
 
-def read_bytes(path: Path) -> bytes:
-    """All bytes of a file; a gzip file comes unpacked, after its checksum and length were verified."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
+def read_bytes(path: Path, most: int = _PACKED) -> bytes:
+    """All bytes of a file; a gzip file comes unpacked, after its checksum and length were verified.
+
+    Raises `InputError` for what cannot be read, is empty or damaged, is larger than `most`, or unpacks to more than
+    64 MiB.
+    """
+    with opened(path) as source:
+        limit = min(most, _PACKED) if source.packed else most
+        content = source.read(limit + 1) if source.packed or source.size <= limit else b""
+    if len(content) > limit or (source.size > limit and not source.packed):
         raise InputError(
-            f"{path}: the file cannot be read.",
-            expected="a readable file",
-            found=error.strerror or type(error).__name__,
-            remedy="Check the path and your permission to read it.",
-        ) from error
-    if not content:
-        raise InputError(f"{path}: the file is empty.", remedy="Copy or download it again.")
-    return _unpacked(path, content) if content.startswith(GZIP) else content
+            f"{path}: the file is larger than an image may be.",
+            expected=f"at most {limit} bytes",
+            found="more once unpacked, where reading stopped" if source.packed else f"{source.size} bytes",
+            remedy="Unpack it first." if source.packed else "If it is so large, permit it with max_gib= (--max-gib).",
+            code="N24",
+        )
+    return content
 
 
 def first_bytes(path: Path, size: int = 1024) -> bytes:
@@ -48,15 +53,3 @@ def blaming(path: Path, code: str = "") -> Iterator[None]:
         yield
     except GeometryError as error:
         raise GeometryError(f"{path}: {error}", code=code) from error
-
-
-def _unpacked(path: Path, content: bytes) -> bytes:
-    try:
-        return gzip.decompress(content)
-    except (EOFError, OSError, zlib.error) as error:
-        raise InputError(
-            f"{path}: the compressed file is truncated or damaged.",
-            expected="a gzip stream whose checksum and length agree with its content",
-            found=str(error),
-            remedy="Copy or download it again.",
-        ) from error

@@ -1,11 +1,10 @@
-"""MHA, MHD and NRRD through SimpleITK: arrays (i, j, k) in 3D, (row, column) in 2D; the LPS world becomes RAS.
+"""MHA, MHD and NRRD: arrays (i, j, k) in 3D, (row, column) in 2D; the LPS world of their headers becomes RAS.
 
-Never used for DICOM or NIfTI, which ITK repairs and guesses at in silence.
+ITK reads a decimal comma as the end of a number, and more or less than the header describes; so the headers are read
+strictly here, and ITK reads none of these files.
 """
 
-import gzip
-import re
-import zlib
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -16,83 +15,76 @@ from numpy.typing import NDArray
 from medxai.core.geometry import Geometry
 from medxai.core.volume import Volume
 from medxai.errors import InputError
-from medxai.io.content import GZIP, blaming, read_bytes
+from medxai.io.codes import notice
+from medxai.io.content import blaming, first_bytes
+from medxai.io.metaimage import read_meta_header
+from medxai.io.nrrd import read_nrrd_header
+from medxai.io.numbers import finite, torch_ready
+from medxai.io.options import DEFAULT, ReadOptions
+from medxai.io.source import Source
+from medxai.io.text_header import Stored
 
 Array = NDArray[Any]
-
-_NRRD = (".nrrd", ".nhdr")
-_HEADER = 65536
-_WIDER = {"uint16": np.int32, "uint32": np.int64, "float64": np.float32}
 
 
 def is_itk(start: bytes) -> bool:
     """Whether these first bytes begin a NRRD or MetaImage header."""
-    return start.startswith(b"NRRD0") or (start[:12].lstrip().startswith((b"ObjectType", b"NDims")))
+    return start.startswith(b"NRRD0") or start[:12].lstrip().startswith((b"ObjectType", b"NDims"))
 
 
-def read_itk(path: str | Path) -> Volume:
+def read_itk(path: str | Path, options: ReadOptions = DEFAULT) -> Volume:
     """The 2D or 3D image of a MetaImage or NRRD file; vector components become channels.
 
-    Raises `InputError` for unreadable or truncated files, other dimensions and complex voxels.
+    Raises `InputError` for malformed headers, for unreadable, truncated or damaged files, for other dimensions, for
+    complex voxels, and for NaN and infinity, which `options.nan` permits.
     """
-    import SimpleITK
-
     path = Path(path)
-    _verify(path)
     try:
-        reader = SimpleITK.ImageFileReader()
-        reader.SetFileName(str(path))
-        reader.SetImageIO("NrrdImageIO" if path.suffix.lower() in _NRRD else "MetaImageIO")
-        image = reader.Execute()
-    except RuntimeError as error:
+        header = (read_nrrd_header if first_bytes(path, 5) == b"NRRD0" else read_meta_header)(path)
+        stored, remarks = _voxels(path, header, options)
+    except OSError as error:
         raise InputError(
-            f"{path}: the file cannot be read as MetaImage or NRRD.",
-            found=str(error).strip().splitlines()[-1][:200],
-            remedy="Restore the file (and the data file that its header names).",
+            f"{path}: the file cannot be read.",
+            found=error.strerror or type(error).__name__,
+            remedy="Check the path and your permission to read it, and the data file that its header names.",
         ) from error
-    if image.GetDimension() not in (2, 3) or "complex" in image.GetPixelIDTypeAsString():
+    array = np.moveaxis(stored, header.channels, 0) if header.channels is not None else stored[None]
+    lps, flat = header.lps.copy(), array.ndim == 3
+    if flat:
+        lps[:, :2], array = lps[:, 1::-1], array.transpose(0, 2, 1)
+    values, more = finite(path, torch_ready(path, array), options)
+    with blaming(path, "N08"):
+        geometry = Geometry.from_lps(lps, values.shape[1:], "mm" if header.placed else "unknown")
+    nowhere = () if header.placed else (notice("N03", "header names no space: the grid is not in the patient"),)
+    return Volume(torch.from_numpy(values), geometry, notices=(*nowhere, *remarks, *more))
+
+
+def _voxels(path: Path, header: Stored, options: ReadOptions) -> tuple[Array, tuple[str, ...]]:
+    """The array as stored, its first axis the fastest, and what there is to say of bytes behind it."""
+    kind = np.dtype(header.dtype)
+    size = prod(header.shape) * kind.itemsize
+    if size > options.max_bytes:
         raise InputError(
-            f"{path}: not one 2D or 3D image of real numbers.",
-            found=f"{image.GetDimension()} axes of {image.GetPixelIDTypeAsString()}",
-            remedy="Save each volume to its own file.",
+            f"{path}: the header asks for more memory than an image may take.",
+            expected=f"at most {options.max_gib:g} GiB",
+            found=f"sizes {header.shape} of {kind}: {size / 2**30:.3g} GiB",
+            remedy="If the image is so large, permit it with max_gib=... (--max-gib).",
+            code="N23",
         )
-    array = SimpleITK.GetArrayFromImage(image)
-    channels = np.moveaxis(array, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else array[None]
-    with blaming(path):
-        return _volume(image, channels, path.suffix.lower() in _NRRD)
-
-
-def _verify(path: Path) -> None:
-    """ITK accepts compressed voxels whose checksum is wrong; unpacking them here refuses them."""
-    content = read_bytes(path)
-    packed = b""
-    if content.startswith(b"NRRD") and re.search(rb"^encoding: *gz", content[:_HEADER], re.M):
-        packed = content.partition(b"\n\n")[2]
-    elif re.search(rb"^CompressedData *= *True", content[:_HEADER], re.M):
-        packed = re.split(rb"^ElementDataFile *= *LOCAL\r?\n", content, maxsplit=1, flags=re.M)[-1]
-    if not packed or packed is content:
-        return
-    try:
-        gzip.decompress(packed) if packed.startswith(GZIP) else zlib.decompress(packed)
-    except (EOFError, OSError, zlib.error) as error:
+    with header.data.open("rb") as file:
+        length = file.seek(0, 2)
+        file.seek(max(0, length - size) if header.offset < 0 else min(header.offset, length))
+        source = Source(path, file, header.packing)
+        buffer = np.empty(size if header.packing == "zlib" or length >= size else 0, np.uint8)
+        came = source.fill(buffer.data)
+        left = source.finish(size) if came == size else 0
+    if came < size or left >= max(1, size // header.shape[-1]):
         raise InputError(
-            f"{path}: the compressed voxels are truncated or damaged.", found=str(error), remedy="Copy it again."
-        ) from error
-
-
-def _volume(image: Any, channels: Array, nrrd: bool) -> Volume:
-    size = image.GetDimension()
-    lps = np.eye(4)
-    lps[:size, :size] = np.reshape(image.GetDirection(), (size, size)) * np.array(image.GetSpacing())
-    lps[:size, 3] = image.GetOrigin()
-    if size == 2:
-        lps[:, :2] = lps[:, 1::-1]
-    else:
-        channels = channels.transpose(0, 3, 2, 1)
-    data = np.array(channels, _WIDER.get(channels.dtype.name, channels.dtype), order="C")
-    placed = size == 2 or not nrrd or image.HasMetaDataKey("NRRD_space")
-    return Volume(
-        torch.from_numpy(data),
-        Geometry.from_lps(lps, data.shape[1:], "mm" if placed else "unknown"),
-        notices=() if placed else ("header names no space: the grid is not in the patient",),
-    )
+            f"{path}: the file does not hold the voxels that its header describes.",
+            expected=f"{size} bytes of voxels",
+            found=f"{came} bytes; it is truncated or damaged" if came < size else f"at least {left} bytes more",
+            remedy="Copy or download it again.",
+            code="N17" if came < size else "N20",
+        )
+    remarks = (notice("N20", f"{left} bytes behind the last voxel ignored"),) if left else ()
+    return buffer.view(kind).reshape(header.shape, order="F"), remarks

@@ -7,6 +7,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from medxai.errors import MaskError
+from medxai.io.codes import notice
 from medxai.shapes import MaskArray
 
 _LISTED = 20
@@ -15,14 +16,19 @@ _LISTED = 20
 def region_of(path: str | Path, values: Shaped[Tensor, "*s"], label: int | None) -> tuple[MaskArray, tuple[str, ...]]:
     """The voxels that are `label`, or the only value other than 0, and what there is to notice. Raises `MaskError`."""
     if label == 0:
-        raise MaskError(f"{path}: label 0 is the background.", remedy="Name the value of the region.")
+        raise MaskError(f"{path}: label 0 is the background.", remedy="Name the value of the region.", code="M05")
     _refuse_fractions(path, values)
     if label is None:
         region = values != 0
         value = _only_value(path, values[region])
-        return region, {0: ("mask is empty",), 1: ()}.get(value, (f"value {value} read as the region",))
+        return region, _about(value)
     region = values == label if _holds(values, label) else torch.zeros_like(values).bool()
-    return region, () if bool(region.any()) else (f"no voxel has label {label}: mask is empty",)
+    return region, () if bool(region.any()) else (notice("M03", f"no voxel has label {label}: mask is empty"),)
+
+
+def _about(value: int) -> tuple[str, ...]:
+    said = {0: notice("M03", "mask is empty"), 1: ""}.get(value, notice("M08", f"value {value} read as the region"))
+    return (said,) if said else ()
 
 
 def _refuse_fractions(path: str | Path, values: Tensor) -> None:
@@ -34,20 +40,23 @@ def _refuse_fractions(path: str | Path, values: Tensor) -> None:
     raise MaskError(
         f"{path}: the values of a mask are integers.",
         found=_listed(torch.unique(values[values != values.round()]).tolist() if finite else ["NaN or infinity"]),
-        remedy="Threshold a soft mask first.",
+        remedy="Threshold a soft mask first: no metric here reads shares.",
+        code="M06",
     )
 
 
 def _only_value(path: str | Path, values: Tensor) -> int:
     if not len(values):
         return 0
-    if bool((values == values[0]).all()):
+    if bool((values == values[0]).all()) and int(values[0]) > 0:
         return int(values[0])
+    found = [int(value) for value in torch.unique(values).tolist()]
     raise MaskError(
-        f"{path}: the mask holds several labels.",
-        expected="one value other than 0",
-        found=_listed([int(value) for value in torch.unique(values).tolist()]),
+        f"{path}: the mask holds several labels." if len(found) > 1 else f"{path}: the region has a negative value.",
+        expected="one positive value beside 0",
+        found=_listed(found),
         remedy="Choose one with label=N (--label N).",
+        code="M05" if len(found) > 1 else "M06",
     )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from medxai.core.geometry import Geometry
 from medxai.core.volume import Case, Mask, Volume
 from medxai.errors import InputError, MaskError
+from medxai.io.codes import notice
 from medxai.io.content import first_bytes
 from medxai.io.dicom import read_dicom
 from medxai.io.dicom_files import is_dicom
@@ -17,47 +18,70 @@ from medxai.io.film import Pair, flat_geometry
 from medxai.io.itk import is_itk, read_itk
 from medxai.io.labels import region_of
 from medxai.io.nifti import is_nifti, read_nifti
+from medxai.io.options import DEFAULT, ReadOptions
 from medxai.io.picture import is_picture, read_picture
 
-Reader = Callable[[Path], Volume]
+Reader = Callable[[Path, ReadOptions], Volume]
+
+
+def _dicom(path: Path, _options: ReadOptions) -> Volume:
+    return read_dicom(path)
+
+
+def _picture(path: Path, options: ReadOptions) -> Volume:
+    return read_picture(path, options=options)
+
 
 _SUFFIXES: tuple[tuple[Reader, tuple[str, ...]], ...] = (
     (read_nifti, (".nii", ".nii.gz")),
     (read_itk, (".mha", ".mhd", ".nrrd", ".nhdr")),
-    (read_dicom, (".dcm", ".dicom", ".ima")),
-    (read_picture, (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")),
+    (_dicom, (".dcm", ".dicom", ".ima")),
+    (_picture, (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")),
 )
 _MARKS: tuple[tuple[Reader, Callable[[bytes], bool]], ...] = (
-    (read_dicom, is_dicom),
-    (read_picture, is_picture),
+    (_dicom, is_dicom),
+    (_picture, is_picture),
     (read_itk, is_itk),
     (read_nifti, is_nifti),
 )
 _SAME_MM = 1e-3
 
 
-def read_volume(path: str | Path, spacing: Pair | None = None) -> Volume:
+def read_volume(path: str | Path, spacing: Pair | None = None, options: ReadOptions = DEFAULT) -> Volume:
     """The image at `path`: NIfTI, DICOM (a file or the folder of a series), MHA, NRRD, PNG, JPEG or other picture.
 
-    `spacing` (row_mm, column_mm) is for pictures and films that state none. Raises `InputError`.
+    `spacing` (row_mm, column_mm) is for pictures and films that state none; `options` says what else is permitted.
+    Raises `InputError`.
     """
     path = Path(path)
     reader, notices = _reader(path)
-    volume = reader(path)
+    volume = reader(path, options)
     if spacing is not None:
         volume = _spaced(path, volume, spacing)
     return Volume(volume.data, volume.geometry, volume.modality, (*notices, *volume.notices))
 
 
-def read_mask(path: str | Path, label: int | None = None, spacing: Pair | None = None) -> Mask:
+def read_mask(
+    path: str | Path,
+    label: int | None = None,
+    spacing: Pair | None = None,
+    options: ReadOptions = DEFAULT,
+) -> Mask:
     """The voxels at `path` whose value is `label`; without a label, those of the only value other than 0.
 
-    An empty mask is a mask; `spacing` is that of `read_volume`. Raises `MaskError` for values that are no integers,
-    for several values where no label is given, for label 0 (background) and for more than one channel.
+    An empty mask is a mask; `spacing` and `options` are those of `read_volume`. Raises `MaskError` for values that are
+    no integers, for several values where no label is given, for label 0 (background), for more than one channel and
+    for a volume that states no place in the patient, which `options.unplaced` permits.
     """
-    volume = read_volume(path, spacing)
+    volume = read_volume(path, spacing, options)
     if volume.data.shape[0] != 1:
-        raise MaskError(f"{path}: a mask has one channel.", found=f"{volume.data.shape[0]} channels")
+        raise MaskError(
+            f"{path}: a mask has one channel.",
+            found=f"{volume.data.shape[0]} channels",
+            remedy="Save the channel that is the mask to its own file.",
+            code="P10",
+        )
+    _refuse_unplaced(path, volume.geometry, options)
     region, notices = region_of(path, volume.data[0], label)
     return Mask(region, volume.geometry, (*volume.notices, *notices))
 
@@ -67,6 +91,7 @@ def load_case(
     masks: Mapping[str, Mask] | None = None,
     case_id: str = "case",
     spacing: Pair | None = None,
+    options: ReadOptions = DEFAULT,
 ) -> Case:
     """One examination; several images become channels of one grid, in their order.
 
@@ -74,7 +99,7 @@ def load_case(
     """
     if not images:
         raise InputError("A case needs an image.", expected="at least one path", found="none")
-    volumes = [read_volume(image, spacing) for image in images]
+    volumes = [read_volume(image, spacing, options) for image in images]
     return Case(case_id, merge(volumes, [Path(image) for image in images]), dict(masks or {}))
 
 
@@ -94,11 +119,40 @@ def merge(volumes: list[Volume], paths: list[Path]) -> Volume:
                 found=f"{other.geometry}, {_apart(first.geometry, other.geometry)}",
                 remedy="Register and resample them to one grid first.",
             )
-    kinds = {volume.data.dtype for volume in volumes}
-    data = torch.cat([v.data if len(kinds) == 1 else v.data.to(torch.float32) for v in volumes])
+    data = torch.cat(_alike(volumes, paths))
     modality = "+".join(dict.fromkeys(v.modality for v in volumes if v.modality))
     notices = dict.fromkeys(notice for volume in volumes for notice in volume.notices)
     return Volume(data, first.geometry, modality, (*notices, *_twins(data)))
+
+
+def _alike(volumes: list[Volume], paths: list[Path]) -> list[Tensor]:
+    """The voxels of all volumes in one type, float32 where they differ."""
+    if len({volume.data.dtype for volume in volumes}) == 1:
+        return [volume.data for volume in volumes]
+    for volume, path in zip(volumes, paths, strict=True):
+        if not torch.equal(volume.data.to(torch.float32).to(volume.data.dtype), volume.data):
+            raise InputError(
+                f"{path}: integers this large are not kept beside channels of another type.",
+                expected="at most 2^24",
+                found=f"up to {int(volume.data.abs().max())}",
+                remedy="Save all channels with one type.",
+                code="N28",
+            )
+    return [volume.data.to(torch.float32) for volume in volumes]
+
+
+def _refuse_unplaced(path: str | Path, geometry: Geometry, options: ReadOptions) -> None:
+    """A picture has no patient to lie in; a volume without one may be a mirror image, or of another scan."""
+    if geometry.units == "mm" or geometry.ndim == 2 or geometry.shape3[2] == 1 or options.unplaced:
+        return
+    raise MaskError(
+        f"{path}: the file states no place in the patient, so this mask can be laid on no image.",
+        expected="a header that places it (NIfTI: a sform or qform with its code set)",
+        found=f"{geometry}",
+        remedy="Repair the header; or, where mask and image are known to be voxel by voxel alike, permit it with "
+        "unplaced=True (--unplaced).",
+        code="N03",
+    )
 
 
 def _twins(data: Tensor) -> tuple[str, ...]:
@@ -120,7 +174,7 @@ def _apart(first: Geometry, other: Geometry) -> str:
 
 def _reader(path: Path) -> tuple[Reader, tuple[str, ...]]:
     if path.is_dir():
-        return read_dicom, ()
+        return _dicom, ()
     if not path.exists():
         raise InputError(f"{path}: no such file or folder.", remedy="Check the path.")
     start = first_bytes(path)
@@ -133,7 +187,7 @@ def _reader(path: Path) -> tuple[Reader, tuple[str, ...]]:
             remedy="Convert it to NIfTI.",
         )
     if by_content and by_name and by_content is not by_name:
-        return by_content, ("the name suggests another format than the content: content followed",)
+        return by_content, (notice("P09", "the name suggests another format than the content: content followed"),)
     return by_content or by_name or read_nifti, ()
 
 
@@ -152,4 +206,6 @@ def _spaced(path: Path, volume: Volume, spacing: Pair) -> Volume:
             remedy="Leave spacing out and stay in voxels, or repair the header (NIfTI: an sform with its code set).",
         )
     geometry = flat_geometry(volume.geometry.shape, spacing)
-    return Volume(volume.data, geometry, volume.modality, (*volume.notices, "pixel spacing given by the user"))
+    return Volume(
+        volume.data, geometry, volume.modality, (*volume.notices, notice("P11", "pixel spacing given by the user"))
+    )

@@ -92,8 +92,9 @@ def test_what_hides_information_is_refused(tmp_path: Path) -> None:
     rgb = np.stack([GRAY, GRAY + 1, GRAY], -1)
     with pytest.raises(InputError, match="transparency"):
         read_picture(save(tmp_path / "a.png", np.dstack([rgb, GRAY])))
-    with pytest.raises(InputError, match="transparency"):
-        read_picture(save(tmp_path / "la.png", GRAY, "LA"))
+    opaque = read_picture(save(tmp_path / "la.png", GRAY, "LA"))
+    assert np.array_equal(opaque.data.numpy(), GRAY[None])
+    assert opaque.notices == ("P03: opaque alpha channel dropped",)
     with pytest.raises(InputError, match="CMYK"):
         read_picture(save(tmp_path / "c.jpg", rgb, "CMYK"))
     with pytest.raises(InputError, match="kind F"):

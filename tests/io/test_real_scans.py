@@ -128,7 +128,7 @@ def test_ordinary_volumes_are_where_nibabel_says(data_dir: Find) -> None:
         volume, theirs = read_volume(path), nib.load(path)
         assert np.abs(volume.geometry.affine - theirs.affine).max() < 1e-6
         assert np.array_equal(volume.data[0].numpy(), np.asarray(theirs.dataobj))
-        assert volume.notices == ("header states no unit of length: millimetres assumed",)
+        assert volume.notices == ("N11: header states no unit of length: millimetres assumed",)
 
 
 def test_nodules_and_their_masks_share_grids(data_dir: Find) -> None:

@@ -153,7 +153,7 @@ def test_a_grid_unknown_to_the_patient_claims_none_and_comes_back(
     assert again.geometry.units == "unknown"
     assert again.geometry.same(Geometry(geometry.affine, geometry.shape3, "unknown"))
     assert torch.equal(again.data[0].reshape(shape), data)
-    assert again.notices == ("header states a pixel frame: grid is not in the patient",)
+    assert again.notices == ("N03: header states a pixel frame: grid is not in the patient",)
 
 
 def test_a_map_lies_on_its_source_without_codes_in_every_program(tmp_path: Path) -> None:
