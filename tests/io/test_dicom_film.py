@@ -10,6 +10,7 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import generate_uid
 
 from medxai.errors import GeometryError, InputError
+from medxai.io.codes import codes
 from medxai.io.dicom import read_dicom
 from tests.io.phantoms import ct_slice
 
@@ -33,7 +34,7 @@ def test_a_film_is_row_and_column_by_the_convention(tmp_path: Path) -> None:
     volume = read_dicom(tmp_path / "f.dcm")
     assert np.array_equal(volume.data[0].numpy(), ROWS)
     assert np.array_equal(volume.geometry.affine, LEFT_AND_BACK)
-    assert (volume.modality, volume.notices) == ("DX", ())
+    assert (volume.modality, codes(volume.notices)) == ("DX", ("D13",))
 
 
 def test_detector_spacing_is_told_and_missing_spacing_unknown(tmp_path: Path) -> None:
@@ -55,7 +56,7 @@ def test_monochrome1_is_inverted_once_before_rescaling(tmp_path: Path) -> None:
     film(tmp_path / "f.dcm", PhotometricInterpretation="MONOCHROME1", RescaleSlope=2, RescaleIntercept=-5)
     volume = read_dicom(tmp_path / "f.dcm")
     assert np.array_equal(volume.data[0].numpy(), (4095 - ROWS) * 2.0 - 5)
-    assert volume.notices[-1] == "MONOCHROME1 inverted"
+    assert volume.notices[-1] == "D31: MONOCHROME1 inverted"
 
 
 def test_a_negative_and_its_positive_are_one_image(tmp_path: Path) -> None:
@@ -97,7 +98,7 @@ def test_a_lookup_table_gives_the_values(tmp_path: Path, data_dir) -> None:
     first = table.LUTDescriptor[1]
     expected = np.array(table.LUTData)[np.clip(dataset.pixel_array.astype(int) - first, 0, len(table.LUTData) - 1)]
     assert np.array_equal(volume.data[0].numpy(), expected)
-    assert "modality lookup table applied" in volume.notices
+    assert "D33: modality lookup table applied" in volume.notices
 
 
 def squares(path: Path, values: list[int], **facts: object) -> FileDataset:
@@ -119,7 +120,7 @@ def test_a_negative_with_a_curved_table_is_inverted_after_it(tmp_path: Path) -> 
     squares(tmp_path / "negative.dcm", table, PhotometricInterpretation="MONOCHROME1")
     volume = read_dicom(tmp_path / "negative.dcm")
     assert np.array_equal(volume.data[0].numpy(), 65035 + 10 - through)
-    assert volume.notices[-2:] == ("MONOCHROME1 inverted", "modality lookup table applied")
+    assert volume.notices[-2:] == ("D31: MONOCHROME1 inverted", "D33: modality lookup table applied")
 
 
 def test_a_table_shorter_than_it_says_is_refused(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_small_jitter_is_told_and_files_without_image_are_counted(tmp_path: Path
     (tmp_path / "s" / "notes.txt").write_text("not an image")
     (tmp_path / "s" / ".DS_Store").write_bytes(b"\0\0")
     volume = read_dicom(tmp_path / "s")
-    assert "2 files without image skipped" in volume.notices
+    assert "D51: 2 files without image skipped" in volume.notices
     assert any("0.0100 mm" in notice for notice in volume.notices)
 
 
