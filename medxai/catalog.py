@@ -7,13 +7,17 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from medxai.attribution import gradient_cams
+from medxai.attribution import eigen_cams, gradient_cams
 from medxai.core.protocols import Attributor
 from medxai.errors import CatalogError, UnknownNameError
 from medxai.metrics import detection, distance, ehr, localisation, peaks, thresholds
 from medxai.metrics.spec import MetricSpec
 
 T = TypeVar("T")
+_METHODS: tuple[Callable[..., Attributor], ...] = (
+    *gradient_cams.METHODS,
+    *eigen_cams.METHODS,
+)
 _BUILT_IN = (
     *localisation.METRICS,
     *thresholds.METRICS,
@@ -26,7 +30,7 @@ _BUILT_IN = (
 
 def methods() -> Mapping[str, Callable[..., Attributor]]:
     """Attribution methods: name to class."""
-    return _index((cls.__name__, cls) for cls in (*gradient_cams.METHODS, *_plugins("medxai.methods")))
+    return _index((cls.__name__, cls) for cls in (*_METHODS, *_plugins("medxai.methods")))
 
 
 def method(name: str, layer: str = "auto") -> Attributor:

@@ -18,6 +18,8 @@ from medxai.model.guard import untouched
 from medxai.model.layers import look_up
 from medxai.shapes import Features, Images, Maps, Weights
 
+BLIND = "the map is made of activations alone: it does not depend on the target"
+
 
 @dataclass(frozen=True, kw_only=True)
 class LayerMap(ABC):
@@ -56,6 +58,8 @@ class LayerMap(ABC):
         scores = evidence.scores.detach()
         maps = raw.relu() if self.relu else raw
         reaction = evidence.reaction if self.traits.reads == "gradient" else None
+        if self.traits.reads == "activation":
+            evidence.notices.append(BLIND)
         return Attribution(
             maps,
             scores,
