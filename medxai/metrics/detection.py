@@ -59,7 +59,7 @@ def detections(confidence: Array, mask: Voxels, minimum_iou: float = MINIMUM_IOU
 
 
 def detection_average_precision(cases: Sequence[Detections]) -> float:
-    """Area under the steps of precision over lesion recall of the pooled candidates; a missed lesion is never reached."""
+    """Area under the steps of precision over lesion recall, candidates pooled; a missed lesion is never reached."""
     lesions = sum(case.lesions for case in cases)
     if not lesions:
         return Undefined("no case has a lesion")
