@@ -25,7 +25,10 @@ def torch_ready(path: Path, array: Array) -> Array:
     native = array.astype(array.dtype.newbyteorder("="), copy=False)
     if native.dtype == np.uint64 and native.size and native.max() > np.iinfo(np.int64).max:
         raise InputError(
-            f"{path}: integers beyond 2^63 - 1 cannot be kept exactly.", found=f"{native.max()}", code="N28"
+            f"{path}: integers this large cannot be kept exactly.",
+            expected="at most 2^63 - 1",
+            found=f"{native.max()}",
+            code="N28",
         )
     wider: Any = _WIDER.get(native.dtype.name, native.dtype)
     if wider is np.float32 and _large_integers(native):
