@@ -1,0 +1,1 @@
+"""Which method runs on which architecture: judged by running it, never by hand."""
