@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.methods import METHODS, network, quietly
+from benchmarks.methods import named, network, quietly
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -23,7 +23,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     name, side = sys.argv[1], int(sys.argv[2])
     images = torch.rand(1, 1, side, side, side)
-    call = quietly(METHODS[name], network(3), images, 1)
+    call = quietly(named(name), network(3), images, 1)
     CLEAR.write_text("5", "ascii")
     before = resident("VmRSS")
     call()

@@ -1,4 +1,4 @@
-"""One Grad-CAM of the last layer of MONAI's DenseNet121, by medxai and by its peers, each as its own manual says."""
+"""One map of one layer of MONAI's DenseNet121, by medxai and by its peers, each as its own manual says."""
 
 import warnings
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 LAYER = "class_layers.relu"
-Run = Callable[[nn.Module, Tensor, int], object]
+Run = Callable[..., object]  # (model, images, classes, layer=LAYER)
 
 
 def network(dimensions: int, classes: int = 14) -> nn.Module:
@@ -23,31 +23,60 @@ def forward(model: nn.Module, images: Tensor, _classes: int) -> object:
         return model(images)
 
 
-def ours(model: nn.Module, images: Tensor, classes: int) -> object:
+def ours(model: nn.Module, images: Tensor, classes: int, layer: str = LAYER) -> object:
     from medxai import ClassScore, GradCAM
 
-    return GradCAM(layer=LAYER).attribute(model, images, [ClassScore(c) for c in range(classes)])
+    return GradCAM(layer=layer).attribute(model, images, [ClassScore(c) for c in range(classes)])
 
 
-def with_monai(model: nn.Module, images: Tensor, classes: int) -> object:
+def catalogued(name: str) -> Run:
+    """The method of that name with its defaults."""
+
+    def run(model: nn.Module, images: Tensor, classes: int, layer: str = LAYER) -> object:
+        from medxai import ClassScore, catalog
+
+        return catalog.method(name, layer).attribute(model, images, [ClassScore(c) for c in range(classes)])
+
+    return run
+
+
+def every() -> dict[str, tuple[str, Run]]:
+    """Every method of the catalogue: its stated cost, and how it is run."""
+    from medxai import catalog
+    from medxai.core.protocols import Traits
+
+    return {n: (getattr(c, "traits", Traits()).cost, catalogued(n)) for n, c in sorted(catalog.methods().items())}
+
+
+def at_layer(run: Run, layer: str) -> Run:
+    """The same at another layer."""
+    return partial(run, layer=layer)
+
+
+def named(name: str) -> Run:
+    """A row of METHODS, or a method of the catalogue."""
+    return METHODS[name] if name in METHODS else catalogued(name)
+
+
+def with_monai(model: nn.Module, images: Tensor, classes: int, layer: str = LAYER) -> object:
     from monai.visualize import GradCAM
 
-    cam = GradCAM(nn_module=model, target_layers=LAYER)
+    cam = GradCAM(nn_module=model, target_layers=layer)
     return [cam.compute_map(images, class_idx=c) for c in range(classes)]
 
 
-def with_torchcam(model: nn.Module, images: Tensor, classes: int) -> object:
+def with_torchcam(model: nn.Module, images: Tensor, classes: int, layer: str = LAYER) -> object:
     from torchcam.methods import GradCAM
 
-    with GradCAM(model, target_layer=LAYER) as extractor:
+    with GradCAM(model, target_layer=layer) as extractor:
         scores = model(images)
         return [extractor(c, scores, normalized=False, retain_graph=c + 1 < classes) for c in range(classes)]
 
 
-def with_captum(model: nn.Module, images: Tensor, classes: int) -> object:
+def with_captum(model: nn.Module, images: Tensor, classes: int, layer: str = LAYER) -> object:
     from captum.attr import LayerGradCam
 
-    cam = LayerGradCam(model, model.get_submodule(LAYER))
+    cam = LayerGradCam(model, model.get_submodule(layer))
     return [cam.attribute(images, c) for c in range(classes)]
 
 
