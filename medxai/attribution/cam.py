@@ -9,21 +9,20 @@ import torch
 from torch import nn
 
 from medxai.attribution.evidence import Evidence
-from medxai.attribution.status import judge, saturation
+from medxai.attribution.passes import Pass, one_pass
+from medxai.attribution.status import judge
 from medxai.core.layer import Layer
 from medxai.core.protocols import Attribution, Traits
 from medxai.core.target import Target
-from medxai.model.capture import capture
-from medxai.model.guard import untouched
-from medxai.model.layers import look_up
+from medxai.model.capture import Captured
 from medxai.shapes import Features, Images, Maps, Weights
 
 BLIND = "the map is made of activations alone: it does not depend on the target"
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerMap(ABC):
-    """A method that reads one layer: subclasses say what its map is, `relu` whether negative evidence is dropped.
+class LayerMethod(ABC):
+    """A method whose maps lie on one layer: subclasses read them from a pass, `relu` drops evidence against.
 
     `layer` is "auto", a name that `medxai layers` lists, or a Layer that was looked up before.
     """
@@ -33,24 +32,29 @@ class LayerMap(ABC):
     relu: bool = True
 
     @abstractmethod
-    def map(self, evidence: Evidence) -> Maps:
-        """The raw signed map of each sample."""
+    def read(self, seen: Pass, captured: Captured) -> tuple[Attribution, ...]:
+        """One attribution per target of the pass, at the captured layer."""
 
     def __call__(self, model: nn.Module, images: Images, target: Target) -> Attribution:
         """The attribution of one target."""
         return self.attribute(model, images, (target,))[0]
 
     def attribute(self, model: nn.Module, images: Images, targets: Sequence[Target]) -> tuple[Attribution, ...]:
-        """One attribution per target, from one forward pass, computed in float32 where `images` lie."""
-        with untouched(model, images.device) as network:
-            images = plain(images)
-            layer = look_up(network, self.layer, tuple(images.shape))
-            with capture(network, layer) as captured:
-                output = network(images)
-            with torch.enable_grad():
-                scores = [target(output) for target in targets]
-            remarks = saturation(output, scores)
-            return tuple(self.explain(Evidence(captured, score), layer, remarks) for score in scores)
+        """One attribution per target, from one clean forward pass, computed in float32 where `images` lie."""
+        with one_pass(model, images, targets, (self.layer,)) as seen:
+            return self.read(seen, seen.captured[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerMap(LayerMethod):
+    """A method that needs no more than the evidence of one target: subclasses say what its map is."""
+
+    @abstractmethod
+    def map(self, evidence: Evidence) -> Maps:
+        """The raw signed map of each sample."""
+
+    def read(self, seen: Pass, captured: Captured) -> tuple[Attribution, ...]:
+        return tuple(self.explain(Evidence(captured, score), captured.layer, seen.remarks) for score in seen.scores)
 
     def explain(self, evidence: Evidence, layer: Layer, remarks: tuple[str, ...] = ()) -> Attribution:
         """The attribution of the evidence that one target left in `layer`."""
@@ -88,9 +92,3 @@ def combine(weights: Weights, activation: Features) -> Maps:
     if weights.ndim == 2:
         return torch.einsum("bk,bk...->b...", weights, activation)
     return (weights * activation).sum(1)
-
-
-def plain(images: Images) -> Images:
-    """The images in float32, without graph; what was made in inference mode is copied."""
-    images = images.detach().clone() if images.is_inference() else images.detach()
-    return images.float()

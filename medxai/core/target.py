@@ -23,6 +23,20 @@ class Target(Protocol):
     def __call__(self, output: Any) -> Scores: ...
 
 
+@runtime_checkable
+class Settling(Protocol):
+    """A target that takes something from the output of the images as they are, which changed images must not move."""
+
+    def settled(self, output: Any) -> Target:
+        """The target with that fixed."""
+        ...
+
+
+def settled(target: Target, output: Any) -> Target:
+    """The target as it is put to changed images, after `output` was answered to the unchanged ones."""
+    return target.settled(output) if isinstance(target, Settling) else target
+
+
 @dataclass(frozen=True, slots=True)
 class ClassScore:
     """The logit y_c of one class, the same for all samples or one per sample; also one output of a regressor."""
@@ -145,6 +159,11 @@ class RegionScore:
                 found=f"{tuple(region.shape)}",
             )
         return (output[:, self.index] * region.to(output.dtype)).flatten(1).sum(1)
+
+    def settled(self, output: Any) -> "RegionScore":
+        """With the region where the class wins now; raises TargetError where `output` is no segmentation."""
+        self(output)
+        return self if self.region is not None else RegionScore(self.index, output.argmax(1) == self.index)
 
     def __repr__(self) -> str:
         if self.region is None:

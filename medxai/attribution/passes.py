@@ -1,0 +1,54 @@
+"""The pass of the images as they are, from which every class-activation method starts."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from medxai.attribution.status import saturation
+from medxai.core.layer import Layer
+from medxai.core.target import Target, settled
+from medxai.model.capture import Captured, capture
+from medxai.model.guard import untouched
+from medxai.model.layers import look_up
+from medxai.shapes import Images, Scores
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Pass:
+    """What the layers emitted and what each target scored; `network` may be run again while the pass is open.
+
+    What a target reads from the clean output before it can score (a predicted region) is settled in `targets`.
+    """
+
+    network: nn.Module
+    images: Images
+    targets: tuple[Target, ...]
+    captured: tuple[Captured, ...]
+    scores: tuple[Scores, ...]
+    remarks: tuple[str, ...]
+
+
+@contextmanager
+def one_pass(
+    model: nn.Module, images: Images, targets: Sequence[Target], layers: Sequence[str | Layer]
+) -> Iterator[Pass]:
+    """One forward pass in float32 where `images` lie; the model is as it was found when the block ends."""
+    with untouched(model, images.device) as network:
+        images = plain(images)
+        found = [look_up(network, layer, tuple(images.shape)) for layer in layers]
+        with ExitStack() as hooks:
+            captured = tuple(hooks.enter_context(capture(network, layer)) for layer in found)
+            output = network(images)
+        fixed = tuple(settled(target, output) for target in targets)
+        with torch.enable_grad():
+            scores = tuple(target(output) for target in fixed)
+        yield Pass(network, images, fixed, captured, scores, saturation(output, scores))
+
+
+def plain(images: Images) -> Images:
+    """The images in float32, without graph; what was made in inference mode is copied."""
+    images = images.detach().clone() if images.is_inference() else images.detach()
+    return images.float()
