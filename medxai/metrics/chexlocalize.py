@@ -1,0 +1,118 @@
+"""The protocol of CheXlocalize (Saporta et al. 2022), pixel for pixel, without its box filter.
+
+A map is enlarged to the film bilinearly and brought to [0, 1] by its least and largest value. By default Otsu's
+threshold of its 256 grey levels makes the region, of which holes are filled and single pixels are dropped, because the
+published code draws the region again from its contours; with a threshold t the region is every value above t.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import isnan
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from medxai.metrics.places import Voxels, touching
+from medxai.metrics.spec import Undefined
+from medxai.shapes import LayerMap, Map, MaskArray
+
+THRESHOLDS: Mapping[str, float] = MappingProxyType(
+    {
+        "Airspace Opacity": 0.4,
+        "Atelectasis": 0.4,
+        "Cardiomegaly": 0.2,
+        "Consolidation": 0.4,
+        "Edema": 0.4,
+        "Enlarged Cardiomediastinum": 0.2,
+        "Lung Lesion": 0.7,
+        "Pleural Effusion": 0.6,
+        "Pneumothorax": 0.6,
+        "Support Devices": 0.4,
+    }
+)
+"""The findings, and the threshold that the authors tuned for each on their validation films."""
+
+CANDIDATES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+"""Thresholds among which the authors tuned."""
+
+
+def enlarged(values: LayerMap, shape: Sequence[int]) -> Map:
+    """The map on the film's pixels: bilinear, pixel edges aligned."""
+    whole = torch.nn.functional.interpolate(values[None, None], tuple(shape), mode="bilinear", align_corners=False)
+    return whole[0, 0]
+
+
+def otsu_region(values: Map) -> MaskArray:
+    """The published region of an enlarged map: above Otsu's threshold, holes filled, single pixels dropped.
+
+    A constant map has no region.
+    """
+    from skimage.filters import threshold_otsu
+
+    scaled = _scaled(values)
+    if scaled is None:
+        return torch.zeros(values.shape, dtype=torch.bool)
+    grey = (255 * scaled).numpy().astype(np.uint8)
+    return torch.from_numpy(_redrawn(grey > threshold_otsu(grey)))
+
+
+def region_above(values: Map, threshold: float) -> MaskArray:
+    """The region of an enlarged map above a threshold in [0, 1]. A constant map has none."""
+    scaled = _scaled(values)
+    if scaled is None:
+        return torch.zeros(values.shape, dtype=torch.bool)
+    return scaled.to(torch.float64) > threshold
+
+
+def iou(region: MaskArray, mask: MaskArray, found_only: bool = True) -> float:
+    """Intersection over union; undefined where either is empty or, with found_only=False, where both are."""
+    both, either = int((region & mask).sum()), int((region | mask).sum())
+    if not either:
+        return Undefined("neither map nor annotation has a region")
+    if found_only and not bool(mask.any()):
+        return Undefined("empty mask")
+    if found_only and not bool(region.any()):
+        return Undefined("no region in the map")
+    return both / either
+
+
+def hit(values: Map, mask: MaskArray) -> float:
+    """1 where the first maximum in reading order lies in the mask, else 0; undefined for an empty mask."""
+    return float(mask.flatten()[values.argmax()]) if bool(mask.any()) else Undefined("empty mask")
+
+
+def human_hit(points: Sequence[tuple[float, float]], mask: MaskArray) -> float:
+    """1 where any of a reader's points (x, y) lies in the mask, else 0; a reader without a point misses."""
+    if not bool(mask.any()):
+        return Undefined("empty mask")
+    return float(any(bool(mask[int(y), int(x)]) for x, y in points))
+
+
+def tuned_threshold(maps: Sequence[Map], masks: Sequence[MaskArray], candidates: Sequence[float] = CANDIDATES) -> float:
+    """The first of the thresholds with the largest mean IoU over the films where it is defined."""
+    means = [_mean([iou(region_above(v, t), m) for v, m in zip(maps, masks, strict=True)]) for t in candidates]
+    if all(isnan(mean) for mean in means):
+        return Undefined("no film has both a region and an annotation")
+    return candidates[int(np.nanargmax(means))]
+
+
+def _mean(values: Sequence[float]) -> float:
+    defined = [value for value in values if not isnan(value)]
+    return sum(defined) / len(defined) if defined else float("nan")
+
+
+def _scaled(values: Map) -> Map | None:
+    raised = values - values.min()
+    top = raised.max()
+    return raised / top if float(top) > 0 else None
+
+
+def _redrawn(region: Voxels) -> Voxels:
+    """As from the outer contours of its parts, which touch at edges or corners; a part of one pixel has no contour."""
+    parts, number = ndimage.label(region, touching(region.ndim))
+    single = np.bincount(parts.ravel(), minlength=number + 1) == 1
+    single[0] = False
+    beside, number = ndimage.label(np.pad(~region | single[parts], 1, constant_values=True))
+    within = (slice(1, -1),) * region.ndim
+    return np.asarray(beside[within] != beside.flat[0])
