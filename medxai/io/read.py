@@ -13,7 +13,7 @@ from medxai.errors import InputError, MaskError
 from medxai.io.codes import notice
 from medxai.io.content import first_bytes
 from medxai.io.dicom import read_dicom
-from medxai.io.dicom_files import is_dicom
+from medxai.io.dicom.scan import is_dicom
 from medxai.io.film import Pair, flat_geometry
 from medxai.io.itk import is_itk, read_itk
 from medxai.io.labels import region_of
@@ -24,10 +24,6 @@ from medxai.io.picture import is_picture, read_picture
 Reader = Callable[[Path, ReadOptions], Volume]
 
 
-def _dicom(path: Path, _options: ReadOptions) -> Volume:
-    return read_dicom(path)
-
-
 def _picture(path: Path, options: ReadOptions) -> Volume:
     return read_picture(path, options=options)
 
@@ -35,11 +31,11 @@ def _picture(path: Path, options: ReadOptions) -> Volume:
 _SUFFIXES: tuple[tuple[Reader, tuple[str, ...]], ...] = (
     (read_nifti, (".nii", ".nii.gz")),
     (read_itk, (".mha", ".mhd", ".nrrd", ".nhdr")),
-    (_dicom, (".dcm", ".dicom", ".ima")),
+    (read_dicom, (".dcm", ".dicom", ".ima")),
     (_picture, (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")),
 )
 _MARKS: tuple[tuple[Reader, Callable[[bytes], bool]], ...] = (
-    (_dicom, is_dicom),
+    (read_dicom, is_dicom),
     (_picture, is_picture),
     (read_itk, is_itk),
     (read_nifti, is_nifti),
@@ -174,7 +170,7 @@ def _apart(first: Geometry, other: Geometry) -> str:
 
 def _reader(path: Path) -> tuple[Reader, tuple[str, ...]]:
     if path.is_dir():
-        return _dicom, ()
+        return read_dicom, ()
     if not path.exists():
         raise InputError(f"{path}: no such file or folder.", remedy="Check the path.")
     start = first_bytes(path)

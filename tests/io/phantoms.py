@@ -22,12 +22,13 @@ def address(shape: tuple[int, ...] = SHAPE) -> NDArray[np.int16]:
 
 
 def farthest_mm(volume: Volume, affine: Affine) -> float:
-    """The farthest that any voxel lies from where its stored address belongs under the true affine."""
-    codes = volume.data[0].numpy().astype(np.int64)
+    """The farthest that any voxel with a value lies from where its stored address belongs under the true affine."""
+    stored = volume.data[0].numpy().astype(np.float64)
+    codes = np.nan_to_num(stored).astype(np.int64)
     true = np.stack([codes % 16, codes // 16 % 16, codes // 256], -1) @ affine[:3, :3].T + affine[:3, 3]
     axes = np.meshgrid(*[np.arange(n) for n in volume.geometry.shape3], indexing="ij")
     said = volume.geometry.world(np.stack(axes, -1).astype(np.float64)).reshape(true.shape)
-    return float(np.linalg.norm(true - said, axis=-1).max())
+    return float(np.linalg.norm(true - said, axis=-1)[np.isfinite(stored)].max())
 
 
 def random_affine(seed: int, shear: float = 0.0) -> Affine:

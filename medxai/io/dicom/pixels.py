@@ -124,7 +124,7 @@ def _check_native(header: Header, form: Layout, place: Pixels) -> tuple[str, ...
     if spare * 8 >= form.frame_bits and spare > 1:
         raise InputError(
             f"{header.path}: the pixel data are longer than the image by a frame or more.",
-            code="D05" if spare == needed else "D04",
+            code="D05" if spare == needed and form.allocated == 8 else "D04",
             expected=f"{needed} bytes",
             found=f"{place.length} bytes",
             remedy="Correct BitsAllocated, NumberOfFrames, Rows and Columns, or export the image again.",

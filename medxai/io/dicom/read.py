@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from medxai.core.volume import Volume
 from medxai.errors import InputError
+from medxai.io.codes import notice
 from medxai.io.content import blaming
 from medxai.io.dicom.codec import Codec
 from medxai.io.dicom.facts import refuse_strangers
@@ -42,7 +43,10 @@ def read_dicom(path: str | Path, options: ReadOptions = DEFAULT) -> Volume:
     found, notices = images(path, options.series)
     with Codec(options.max_bytes) as codec:
         volume = _film(path, found, options, codec) if is_film(found[0]) else _slices(found, options, codec)
-    return Volume(volume.data, volume.geometry, modality(found[0]), (*notices, *volume.notices))
+    code = modality(found[0])
+    if not code and found[0].dataset.get("Modality"):
+        notices = (*notices, notice("D61", "Modality is no code of the standard: left out"))
+    return Volume(volume.data, volume.geometry, code, (*notices, *volume.notices))
 
 
 def planes_of(found: Sequence[Header]) -> tuple[Header, ...]:

@@ -120,7 +120,7 @@ def _scan(path: Path, file: BinaryIO) -> Scan | None:
     syntax, start = _meta(file, size, 132)
     remarks = _preamble(head)
     if syntax is None:
-        syntax, pixels = _guess(file, size, start)
+        syntax, pixels = _guess(file, size, start, "D53" if start > 132 else "D52")
         return Scan(path, syntax, start, pixels, (*remarks, _guessed("transfer syntax is not stated", syntax)))
     if syntax == DeflatedExplicitVRLittleEndian:
         content = _inflate(file, start)
@@ -182,11 +182,11 @@ def _declared(file: BinaryIO, size: int, start: int, syntax: str) -> Pixels | No
         ) from error
 
 
-def _guess(file: BinaryIO, size: int, start: int) -> tuple[str, Pixels | None]:
+def _guess(file: BinaryIO, size: int, start: int, code: str = "D53") -> tuple[str, Pixels | None]:
     fitting = [syntax for syntax in _NATIVE if _walks(file, size, start, syntax)]
     if len(fitting) != 1:
         found = "data that fit none" if not fitting else "data that fit several"
-        raise _BrokenError("D53", "no transfer syntax is stated, and it cannot be told from the data.", found)
+        raise _BrokenError(code, "no transfer syntax is stated, and it cannot be told from the data.", found)
     return fitting[0], _walk(file, start, size, fitting[0])
 
 
