@@ -1,6 +1,6 @@
 """Does the saliency fall on the annotated finding? NaN voxels are outside the model's field; undefined is NaN."""
 
-import torch
+import numpy as np
 
 from medxai.metrics.reading import Reading
 from medxai.metrics.spec import RUNGS, MetricSpec, Undefined
@@ -13,8 +13,8 @@ def pointing_game(reading: Reading) -> float:
     """
     if reading.undefined:
         return Undefined(reading.undefined)
-    tied = reading.values == reading.peak
-    return float(reading.mask[tied].to(torch.float64).mean())
+    peak = np.array([reading.peak])
+    return float(reading.ranking.caught(peak)[0] / reading.ranking.count(peak)[0])
 
 
 def mass_in_mask(reading: Reading) -> float:
@@ -24,14 +24,15 @@ def mass_in_mask(reading: Reading) -> float:
     """
     if reading.undefined:
         return Undefined(reading.undefined)
-    return float((reading.positive * reading.mask).sum() / reading.positive.sum())
+    inside, everywhere = reading.ranking.heat(np.array([np.nextafter(0.0, 1.0)]))
+    return float(inside[0] / everywhere[0])
 
 
 def mass_lift(reading: Reading) -> float:
     """How many times more saliency the mask holds than a uniform map: mass_in_mask over the share of seen voxels."""
     if reading.undefined:
         return Undefined(reading.undefined)
-    share = reading.mask_seen / int(torch.count_nonzero(reading.seen))
+    share = float(reading.ranking.shares.sum()) / reading.ranking.values.size
     return mass_in_mask(reading) / share if share else Undefined("the model saw no voxel of the mask")
 
 
@@ -71,12 +72,37 @@ def average_precision(reading: Reading) -> float:
     return Undefined(reading.undefined) if reading.undefined else reading.ranking.average_precision()
 
 
+def normalised_average_precision(reading: Reading) -> float:
+    """Average precision on a scale where a uniform map has 0 and a perfect one 1: (AP - pi) / (1 - pi).
+
+    pi is the share of the seen voxels that the mask fills.
+    """
+    if reading.undefined:
+        return Undefined(reading.undefined)
+    share = float(reading.ranking.shares.sum()) / reading.ranking.values.size
+    if share >= 1:
+        return Undefined("the mask covers everything that the model saw")
+    return (reading.ranking.average_precision() - share) / (1 - share)
+
+
+def top_1000_in_mask(reading: Reading) -> float:
+    """Share of the mask among the 1000 highest voxels, or among all where fewer were seen, ties in expectation."""
+    if reading.undefined:
+        return Undefined(reading.undefined)
+    count = min(1000, reading.ranking.values.size)
+    return reading.ranking.top(count) / count
+
+
 def _share(share: float) -> float:
     return share
 
 
 def _same_size(share: float) -> float:
     return share / (2 - share)
+
+
+def _zero(share: float) -> float:  # noqa: ARG001
+    return 0.0
 
 
 def _half(share: float) -> float:  # noqa: ARG001 - every chance level is a function of the share
@@ -96,4 +122,6 @@ METRICS = (
     MetricSpec(precision_at_mask_size, "mask", best=1.0, span=(0.0, 1.0), uniform=_share, claims=RUNGS),
     MetricSpec(auroc, "mask", best=1.0, span=(0.0, 1.0), uniform=_half, claims=RUNGS),
     MetricSpec(average_precision, "mask", best=1.0, span=(0.0, 1.0), uniform=_share, claims=RUNGS, ties="together"),
+    MetricSpec(normalised_average_precision, "mask", 1.0, (-1.0, 1.0), _zero, claims=RUNGS, ties="together"),
+    MetricSpec(top_1000_in_mask, "mask", best=None, span=(0.0, 1.0), uniform=_share, claims=_PEAK),
 )

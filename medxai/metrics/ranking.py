@@ -95,13 +95,17 @@ class Ranking:
         return float(np.sum(gained * caught / self.count(self.marked[first])) / self.total)
 
 
-def ranking(values: Map, mask: MaskArray | Map) -> Ranking:
-    """The ranking of the voxels of `values` that are not NaN; `mask` is true or false, or a share in [0, 1]."""
+def ranking(values: Map, mask: MaskArray | Map, ordered: Array | None = None) -> Ranking:
+    """The ranking of the voxels of `values` that are not NaN; `mask` is true or false, or a share in [0, 1].
+
+    `ordered` are these values in ascending order, where somebody has sorted them already.
+    """
     flat, share = values.reshape(-1).numpy(), mask.reshape(-1).numpy()
     places = np.flatnonzero(share)
     marked, weight = flat[places], share[places].astype(np.float64)
     seen = ~np.isnan(marked)
     order = np.argsort(marked[seen])
-    ordered = np.sort(flat)
-    unseen = int(np.isnan(ordered).sum())
-    return Ranking(ordered[: ordered.size - unseen], marked[seen][order], weight[seen][order], float(weight.sum()))
+    if ordered is None:
+        ordered = np.sort(flat)
+        ordered = ordered[: np.searchsorted(ordered, np.nan)]
+    return Ranking(ordered, marked[seen][order], weight[seen][order], float(weight.sum()))

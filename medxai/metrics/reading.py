@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import isinf
 
 import torch
 
@@ -66,13 +67,12 @@ class Reading:
     @cached_property
     def silent(self) -> str:
         """Why the map says nothing, whatever the annotation, or ""."""
-        if not bool(self.seen.any()):
+        values = self.ranking.values
+        if not values.size:
             return "the model saw none of this grid"
-        if not bool((self.values > 0).any()):
-            return "no positive saliency"
-        if bool(self.values.isinf().any()):
+        if isinf(values[-1]) or isinf(values[0]):
             return "infinite saliency"
-        return ""
+        return "" if values[-1] > 0 else "no positive saliency"
 
     @cached_property
     def ranking(self) -> Ranking:
@@ -85,14 +85,9 @@ class Reading:
         return float(self.mask.sum(dtype=torch.float64))
 
     @cached_property
-    def mask_seen(self) -> float:
-        """The part of `mask_size` that the model saw."""
-        return float(self.mask[self.seen].sum(dtype=torch.float64))
-
-    @cached_property
     def peak(self) -> float:
         """The highest value that the model saw."""
-        return float(self.values[self.seen].max())
+        return float(self.ranking.values[-1])
 
     @cached_property
     def positive(self) -> Map:
@@ -103,6 +98,12 @@ class Reading:
         """The same question asked within `domain` alone: no voxel outside it counts, neither as map nor as mask."""
         values = self.values.masked_fill(~domain, torch.nan)
         return Reading(values, self.mask.masked_fill(~domain, 0), self.geometry)
+
+    def against(self, mask: MaskArray | Map) -> "Reading":
+        """The same map, held against another annotation; the order of its voxels is kept."""
+        other = Reading(self.values, mask, self.geometry)
+        other.__dict__["ranking"] = ranking(self.values, mask, self.ranking.values)
+        return other
 
     def of(self, values: Map) -> "Reading":
         """Another map, held against the same annotation."""

@@ -95,8 +95,8 @@ def test_ties_count_in_expectation(metric, shape):
         return
     torch.manual_seed(2)
     coarse, mask = (torch.rand(shape) * 3).round(), torch.rand(shape) > 0.7
-    broken = [score(metric, coarse + 1e-6 * torch.rand(shape), mask) for _ in range(800)]
-    assert score(metric, coarse, mask) == pytest.approx(sum(broken) / len(broken), abs=0.03)
+    broken = np.array([score(metric, coarse + 1e-6 * torch.rand(shape), mask) for _ in range(100)])
+    assert abs(score(metric, coarse, mask) - broken.mean()) <= 4 * broken.std() / 10 + 1e-5
 
 
 def test_uniform_chance_is_the_volume_fraction(metric, shape):
