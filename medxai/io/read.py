@@ -13,6 +13,8 @@ from medxai.errors import InputError, MaskError
 from medxai.io.codes import notice
 from medxai.io.content import first_bytes
 from medxai.io.dicom import read_dicom
+from medxai.io.dicom.masks import mask_object, read_dicom_mask
+from medxai.io.dicom.reference import Reference, dicom_reference
 from medxai.io.dicom.scan import is_dicom
 from medxai.io.film import Pair, flat_geometry
 from medxai.io.itk import is_itk, read_itk
@@ -62,13 +64,21 @@ def read_mask(
     label: int | None = None,
     spacing: Pair | None = None,
     options: ReadOptions = DEFAULT,
+    reference: str | Path | None = None,
 ) -> Mask:
     """The voxels at `path` whose value is `label`; without a label, those of the only value other than 0.
 
-    An empty mask is a mask; `spacing` and `options` are those of `read_volume`. Raises `MaskError` for values that are
-    no integers, for several values where no label is given, for label 0 (background), for more than one channel and
-    for a volume that states no place in the patient, which `options.unplaced` permits.
+    An empty mask is a mask; `spacing` and `options` are those of `read_volume`. Of a DICOM segmentation or RT structure
+    set, `label` is the number of the segment or region, and `reference` the image whose grid it is placed on.
+
+    Raises `MaskError` for values that are no integers, for several values where no label is given, for label 0
+    (background), for more than one channel and for a volume that states no place in the patient, which
+    `options.unplaced` permits.
     """
+    path = Path(path)
+    header = mask_object(path, first_bytes(path)) if path.is_file() else None
+    if header is not None:
+        return read_dicom_mask(header, label, options, _reference(reference, options))
     volume = read_volume(path, spacing, options)
     if volume.data.shape[0] != 1:
         raise MaskError(
@@ -135,6 +145,16 @@ def _alike(volumes: list[Volume], paths: list[Path]) -> list[Tensor]:
                 code="N28",
             )
     return [volume.data.to(torch.float32) for volume in volumes]
+
+
+def _reference(path: str | Path | None, options: ReadOptions) -> Reference | None:
+    """The grid of the image that a DICOM mask belongs to."""
+    if path is None:
+        return None
+    path = Path(path)
+    if _reader(path)[0] is read_dicom:
+        return dicom_reference(path, options)
+    return Reference(read_volume(path, None, options).geometry)
 
 
 def _refuse_unplaced(path: str | Path, geometry: Geometry, options: ReadOptions) -> None:

@@ -35,9 +35,7 @@ LossyImageCompression PresentationLUTShape BurnedInAnnotation DoseGridScaling Do
 FrameIncrementPointer ExtendedOffsetTable ExtendedOffsetTableLengths SharedFunctionalGroupsSequence
 PerFrameFunctionalGroupsSequence RedPaletteColorLookupTableDescriptor GreenPaletteColorLookupTableDescriptor
 BluePaletteColorLookupTableDescriptor RedPaletteColorLookupTableData GreenPaletteColorLookupTableData
-BluePaletteColorLookupTableData SegmentedRedPaletteColorLookupTableData SegmentationType SegmentSequence
-SegmentationFractionalType ROIContourSequence StructureSetROISequence ReferencedFrameOfReferenceSequence
-DirectoryRecordSequence
+BluePaletteColorLookupTableData SegmentedRedPaletteColorLookupTableData SegmentationType DirectoryRecordSequence
 """),
 )
 DISTINGUISHING = _words("""
@@ -103,7 +101,7 @@ def header_of(path: Path) -> Header | None:
     with warnings.catch_warnings(record=True) as remarks:
         warnings.simplefilter("always")
         dataset = parsed(structure, (*_NEEDED, *_HELPFUL))
-        lost = _refuse_unreadable(path, dataset)
+        lost = refuse_unreadable(path, dataset)
     departures = sum(issubclass(remark.category, UserWarning) for remark in remarks)
     said = list(structure.notices)
     if lost:
@@ -111,6 +109,15 @@ def header_of(path: Path) -> Header | None:
     if departures:
         said.append(notice("D56", f"{departures} departures from the DICOM standard in the header"))
     return Header(path, dataset, structure, notices=tuple(said))
+
+
+def more_of(header: Header, keywords: Iterable[str]) -> Dataset:
+    """Further elements of the same file. Raises `InputError`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dataset = parsed(header.scan, keywords)
+        refuse_unreadable(header.path, dataset)
+    return dataset
 
 
 def parsed(structure: Scan, keywords: Iterable[str]) -> Dataset:
@@ -134,7 +141,7 @@ def _at_pixels(tag: BaseTag, _kind: str | None, _length: int) -> bool:
     return tag >> 16 == 0x7FE0 and tag & 0xFFFF in {0x0008, 0x0009, 0x0010}
 
 
-def _refuse_unreadable(path: Path, dataset: Dataset) -> list[str]:
+def refuse_unreadable(path: Path, dataset: Dataset) -> list[str]:
     """Convert every value now, so that none can fail later; a value that places nothing is dropped and named."""
     lost = []
     for tag in list(dataset.keys()):

@@ -254,11 +254,12 @@ def _coded(header: Header, form: Layout, frame: bytes, codec: Codec) -> Array:
 
 def _rle(header: Header, form: Layout, frame: bytes) -> Array:
     segments, needed = rle_segments(frame), form.frame_bits // 8
-    if segments is None or len(segments) != form.samples * form.allocated // 8 or len(frame) > 2 * needed + 4096:
+    expected = form.samples * max(form.allocated // 8, 1)
+    if segments is None or len(segments) != expected or len(frame) > 2 * needed + 4096:
         raise InputError(
             f"{header.name}: the run-length coded pixels are malformed.",
             code="D59",
-            expected=f"{form.samples * form.allocated // 8} segments",
+            expected=f"{expected} segments",
             found="a broken segment table" if segments is None else f"{len(segments)} segments, {len(frame)} bytes",
             remedy="Restore the file.",
         )

@@ -54,7 +54,8 @@ def planes_of(found: Sequence[Header]) -> tuple[Header, ...]:
     return tuple(plane for header in found for plane in frames(header))
 
 
-def _slices(found: tuple[Header, ...], options: ReadOptions, codec: Codec) -> Volume:
+def ordered(found: Sequence[Header], options: ReadOptions, codec: Codec | None) -> tuple[Stack, tuple[str, ...]]:
+    """The stack that the slices make, and what to notice of their files; without a codec no pixel is compared."""
     planes = planes_of(found)
     refuse_strangers(planes)
     for header in found:
@@ -62,10 +63,16 @@ def _slices(found: tuple[Header, ...], options: ReadOptions, codec: Codec) -> Vo
     told = [text for header in found for text in check(header)[1]]
 
     def same(one: Header, other: Header) -> bool:
+        if codec is None:
+            return False
         here, there = (modality_values(header, False, options, codec)[0] for header in (one, other))
         return np.array_equal(here, there, equal_nan=True)
 
-    order = stack(planes, options, same)
+    return stack(planes, options, None if codec is None else same), tuple(told)
+
+
+def _slices(found: tuple[Header, ...], options: ReadOptions, codec: Codec) -> Volume:
+    order, told = ordered(found, options, codec)
     kept = [header for header in order.slices if header is not None]
     said = remarks(kept, options.strict_phi)
     _refuse_large(kept[0], len(order.slices), order.geometry.shape, options)
