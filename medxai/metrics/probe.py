@@ -1,6 +1,6 @@
 """A map beside the network that it explains: the one value that a metric of faithfulness is a function of."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -118,6 +118,11 @@ class Probe:
         sizes[order + 1] = units.sizes
         fraction = sizes.cumsum(0)[counts] / units.sizes.sum()
         return Curve(fraction, self.answers(_cuts(order, counts, self.batch, restore)))
+
+    def after(self, shares: Sequence[float], keep: bool = False) -> Float64[Tensor, " n"]:
+        """The scores with the highest `shares` of the units removed, at least one; or, with `keep`, all others."""
+        counts = torch.tensor([max(1, round(share * self.units.count)) for share in shares])
+        return self.answers(_cuts(self.order, counts, self.batch, keep))
 
     def answers(self, chosen: Iterable[Chosen]) -> Float64[Tensor, " n"]:
         """The score after each row of units is removed, in order."""

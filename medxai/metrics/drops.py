@@ -1,0 +1,86 @@
+"""What the network answers when it sees the image only through its map."""
+
+from statistics import harmonic_mean
+
+import torch
+
+from medxai.metrics.probe import Probe
+from medxai.metrics.similarity import pearson
+from medxai.metrics.spec import MetricSpec, Undefined
+from medxai.metrics.trial import Trial
+from medxai.shapes import Map
+
+
+def soft_mask(values: Map) -> Map:
+    """[S]+ / max S in [0, 1], 0 where the model never looked; zero for a map without a positive value."""
+    positive = values.nan_to_num(nan=0.0).clamp(min=0)
+    return positive / positive.max().clamp(min=torch.finfo(positive.dtype).tiny)
+
+
+def veiled(probe: Probe) -> float:
+    """The score of S x + (1 - S) x0, S the soft mask of the map and x0 the probe's baseline in the field."""
+    image = probe.image
+    blank = probe.fill(probe.scene.field[None])[0]
+    shown = soft_mask(probe.saliency).to(image)
+    mixed = torch.where(probe.scene.field.to(image.device), shown * image + (1 - shown) * blank, image)
+    return float(probe.score(mixed[None])[0])
+
+
+def average_drop(probe: Probe) -> float:
+    """[p - p(x S)]+ / p for the image seen through its map: low is good, but large maps win (Chattopadhay et al. 2018).
+
+    Read it beside `shown_share`. Undefined for scores that are not positive.
+    """
+    return _silence(probe) or max(0.0, probe.intact - veiled(probe)) / probe.intact
+
+
+def average_increase(probe: Probe) -> float:
+    """1 where the image seen through its map scores higher than the image, else 0 (Chattopadhay et al. 2018)."""
+    return _silence(probe) or float(veiled(probe) > probe.intact)
+
+
+def average_gain(probe: Probe) -> float:
+    """[p(x S) - p]+ / (1 - p): the part of the missing probability that the map restores (Zhang et al. 2024)."""
+    if probe.intact >= 1:
+        return Undefined("the score leaves nothing to gain")
+    return _silence(probe) or max(0.0, veiled(probe) - probe.intact) / (1 - probe.intact)
+
+
+def shown_share(probe: Probe) -> float:
+    """Mean of the soft mask over the field: how much of the image `average_drop` lets through."""
+    return _silence(probe) or float(soft_mask(probe.saliency)[probe.scene.field].double().mean())
+
+
+def adcc(trial: Trial) -> float:
+    """Harmonic mean of coherency, 1 - complexity and 1 - average drop, mean over images (Poppi et al. 2021).
+
+    Coherency (r + 1) / 2, r the correlation of the maps of x and of x S; complexity the mean of S; S the soft mask, its
+    baseline zero. 0 where one of the three is 0.
+    """
+    masks = torch.stack([soft_mask(one) for one in trial.maps])
+    seen = trial.images * masks[:, None].to(trial.images)
+    before, after = trial.scores(trial.images), trial.scores(seen)
+    rows = zip(trial.maps, trial.explain(seen), masks, before.tolist(), after.tolist(), strict=True)
+    return trial.mean((_adcc(*row) for row in rows), "the map of the masked image is degenerate")
+
+
+def _adcc(first: Map, second: Map, mask: Map, before: float, after: float) -> float:
+    if not before > 0 or not bool(mask.any()):
+        return torch.nan
+    parts = ((pearson(first, second) + 1) / 2, 1 - float(mask.mean()), 1 - max(0.0, before - after) / before)
+    return torch.nan if parts[0] != parts[0] else harmonic_mean([max(0.0, part) for part in parts])
+
+
+def _silence(probe: Probe) -> Undefined | None:
+    if probe.silent or not bool((probe.saliency[probe.scene.field] > 0).any()):
+        return Undefined(probe.silent or "no positive saliency")
+    return None if probe.intact > 0 else Undefined("the score is not positive")
+
+
+METRICS = (
+    MetricSpec(average_drop, needs="probe", best=0.0, span=(0.0, torch.inf), better="lower"),
+    MetricSpec(average_increase, needs="probe", best=1.0, span=(0.0, 1.0)),
+    MetricSpec(average_gain, needs="probe", best=1.0, span=(0.0, 1.0)),
+    MetricSpec(shown_share, needs="probe", best=None, span=(0.0, 1.0), better="neither"),
+    MetricSpec(adcc, needs="method", best=1.0, span=(0.0, 1.0)),
+)
