@@ -11,7 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from medxai.model.field import Field, Lost
-from medxai.model.rules import ACTIVATIONS, LINEAR, NORMS, VIEWS, Call, propagate
+from medxai.model.operations import ACTIVATIONS, LINEAR, NORMS, VIEWS, Call
+from medxai.model.rules import propagate
 
 
 @dataclass(eq=False, slots=True)
