@@ -7,7 +7,7 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from medxai.attribution import eigen_cams, gradient_cams
+from medxai.attribution import class_activation, eigen_cams, gradient_cams, kernel_pca
 from medxai.core.protocols import Attributor
 from medxai.errors import CatalogError, UnknownNameError
 from medxai.metrics import detection, distance, ehr, localisation, peaks, thresholds
@@ -15,8 +15,10 @@ from medxai.metrics.spec import MetricSpec
 
 T = TypeVar("T")
 _METHODS: tuple[Callable[..., Attributor], ...] = (
+    *class_activation.METHODS,
     *gradient_cams.METHODS,
     *eigen_cams.METHODS,
+    *kernel_pca.METHODS,
 )
 _BUILT_IN = (
     *localisation.METRICS,
