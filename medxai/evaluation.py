@@ -8,9 +8,12 @@ from typing import Any
 import torch
 
 from medxai.catalog import find, metrics
+from medxai.core.geometry import Geometry
+from medxai.core.pairing import paired
 from medxai.core.saliency import Saliency
 from medxai.core.volume import Mask
 from medxai.errors import MaskError, UsageError
+from medxai.io.options import DEFAULT, ReadOptions
 from medxai.metrics.chance import baselines
 from medxai.metrics.domain import seen
 from medxai.metrics.reading import Reading
@@ -59,21 +62,33 @@ class Evaluation:
         }
 
 
-def evaluate(saliency: Saliency, mask: Mask, names: Sequence[str] | None = None) -> Evaluation:
+def evaluate(
+    saliency: Saliency, mask: Mask, names: Sequence[str] | None = None, options: ReadOptions = DEFAULT
+) -> Evaluation:
     """Score `saliency`, read once at the voxels of `mask`, by the named metrics (all mask metrics by default).
 
     A degenerate map and an empty mask give NaN and the reason, never a hit or a miss. Raises MaskError where the model
-    saw no voxel of a mask that is not empty, and UsageError for a metric that needs more than a map and a mask.
+    saw no voxel of a mask that is not empty and where mask and image do not belong together (`medxai.core.pairing`;
+    of `options` count `strict_grid` and `other_grid`), and UsageError for a metric that needs more than a map and a
+    mask.
     """
     chosen = _chosen(names)
+    pairing = belonging(saliency.source, mask, options)
     values = saliency.on(mask.geometry)
     share = share_within(mask, seen(values))
     degenerate = "" if saliency.status.ok else f"degenerate map: {saliency.status.reason}"
     reading = Reading(values, mask.data, mask.geometry)
     chance = {name: reading.of(knows_nothing) for name, knows_nothing in baselines(values).items()}
     scores = [_score(spec, reading, chance, degenerate) for spec in chosen]
-    notices = (*saliency.provenance.notices, *mask.notices, *_remarks(values, mask, share))
+    notices = (*saliency.provenance.notices, *mask.notices, *pairing, *_remarks(values, mask, share))
     return Evaluation(tuple(scores), int(torch.count_nonzero(mask.data)), share, notices)
+
+
+def belonging(image: Geometry | None, mask: Mask, options: ReadOptions = DEFAULT) -> tuple[str, ...]:
+    """What there is to notice of a mask beside its image; nothing where the image's grid is unknown."""
+    if image is None:
+        return ()
+    return paired(image, mask.geometry, same_grid=options.strict_grid, other_grid=options.other_grid)
 
 
 def share_within(mask: Mask, field: MaskArray) -> float:
@@ -88,6 +103,7 @@ def share_within(mask: Mask, field: MaskArray) -> float:
             expected="a mask within the image, and within what the recipe left of it",
             found=f"{voxels} mask voxels, all outside, on {mask.geometry}",
             remedy="Check that image and mask are of the same patient and frame of reference.",
+            code="M09",
         )
     return within / voxels
 
@@ -114,9 +130,9 @@ def _score(spec: MetricSpec, reading: Reading, chance: Mapping[str, Reading], de
 def _remarks(values: Map, mask: Mask, share: float) -> tuple[str, ...]:
     remarks = []
     if share < 1:
-        remarks.append(f"{1 - share:.1%} of the mask lies outside what the model saw and counts as missed")
+        remarks.append(f"M01: {1 - share:.1%} of the mask lies outside what the model saw and counts as missed")
     if bool(mask.data[seen(values)].all()):
-        remarks.append("the mask covers everything that the model saw, so no map can do better than another")
+        remarks.append("M04: the mask covers everything that the model saw, so no map can do better than another")
     return tuple(remarks)
 
 

@@ -86,7 +86,8 @@ def explain(
         versions=_versions(),
         notices=(*case.image.notices, *prepared.notices, *traced.notices),
     )
-    results = tuple(_place(one, goal, prepared, traced, shared) for one, goal in zip(found, targets, strict=True))
+    placed = (_place(one, goal, prepared, traced, shared) for one, goal in zip(found, targets, strict=True))
+    results = tuple(replace(saliency, source=case.image.geometry) for saliency in placed)
     return results if isinstance(target, Sequence) else results[0]
 
 

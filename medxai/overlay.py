@@ -73,13 +73,13 @@ def load_overlay(path: str | Path) -> Saliency:
     record = _recorded(path)
     if record is None:
         unknown = Provenance("unknown", {}, "", "", (), "", "", 0, "", 0.0, {}, notices=_FOREIGN)
-        return Saliency(data, volume.geometry, volume.geometry, unknown)
+        return Saliency(data, volume.geometry, volume.geometry, unknown, source=volume.geometry)
     box = record["seen"]
     field = Geometry(np.array(box["affine"], np.float64), tuple(box["shape"]), box["units"])
     facts = record["provenance"]
     known = Provenance(**{**facts, "recipe": tuple(facts["recipe"]), "notices": tuple(facts["notices"])})
     grid = Geometry(volume.geometry.affine, volume.geometry.shape, field.units)
-    return Saliency(data, grid, field, known, Status(record["status"]["reason"]))
+    return Saliency(data, grid, field, known, Status(record["status"]["reason"]), grid)
 
 
 _FORMAT = "medxai-saliency-1"

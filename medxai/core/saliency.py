@@ -54,13 +54,17 @@ class Provenance:
 
 @dataclass(frozen=True, eq=False)
 class Saliency:
-    """Raw, signed, float32 values of the cells in `geometry`; `seen` is the grid of voxels that the model saw."""
+    """Raw, signed, float32 values of the cells in `geometry`; `seen` is the grid of voxels that the model saw.
+
+    `source` is the grid of the image that was explained, where it is known.
+    """
 
     data: LayerMap
     geometry: Geometry
     seen: Geometry
     provenance: Provenance
     status: Status = Status()
+    source: Geometry | None = None
 
     def __post_init__(self) -> None:
         if tuple(self.data.shape) != self.geometry.shape or self.data.dtype != torch.float32:
