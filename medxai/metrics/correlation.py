@@ -74,6 +74,7 @@ def infidelity(probe: Probe) -> float:
     min_b E[(b I.S - (f(x) - f(x - I)))^2] / E[(f(x) - f(x - I))^2] in [0, 1], where x - I is the image after the
     removal of a random set of up to half of the units, I summed over channels, 100 sets. The map is read as a gradient;
     the best scale b is that of the authors' code and of captum's normalize=True. For a linear score and its gradient 0.
+    Any map of one sign explains that larger sets weigh more, so random maps come close to the evidence.
     """
     if probe.silent:
         return Undefined(probe.silent)
@@ -122,8 +123,9 @@ def _ranks(rows: int, count: int, generator: torch.Generator) -> Int[Tensor, "n 
     return torch.rand(rows, count, generator=generator, dtype=torch.float64).argsort(1)
 
 
+_LADDER = ("exact", "blurred", "random", "inverted")
 METRICS = (
-    MetricSpec(sensitivity_n, needs="probe", best=1.0, span=(-1.0, 1.0)),
-    MetricSpec(faithfulness_correlation, needs="probe", best=1.0, span=(-1.0, 1.0)),
-    MetricSpec(infidelity, needs="probe", best=0.0, span=(0.0, 1.0), better="lower"),
+    MetricSpec(sensitivity_n, needs="probe", best=1.0, span=(-1.0, 1.0), claims=_LADDER),
+    MetricSpec(faithfulness_correlation, needs="probe", best=1.0, span=(-1.0, 1.0), claims=_LADDER),
+    MetricSpec(infidelity, needs="probe", best=0.0, span=(0.0, 1.0), better="lower", claims=("exact", "shifted")),
 )

@@ -7,7 +7,7 @@ from math import isnan
 import torch
 
 from medxai.metrics.probe import Probe
-from medxai.metrics.spec import MetricSpec, Undefined
+from medxai.metrics.spec import Better, MetricSpec, Undefined
 
 
 def deletion(probe: Probe) -> float:
@@ -67,10 +67,12 @@ def insertion_placed(probe: Probe) -> float:
 
 
 def _row(fn: Callable[..., float], best: float | None, span: tuple[float, float], lower: bool = False) -> MetricSpec:
-    return MetricSpec(fn, needs="probe", best=best, span=span, better="lower" if lower else "higher")
+    better: Better = "lower" if lower else "higher"
+    return MetricSpec(fn, needs="probe", best=best, span=span, better=better, claims=_LADDER)
 
 
 _ANY = (-torch.inf, torch.inf)
+_LADDER = ("exact", "blurred", "random", "inverted")
 METRICS = (
     _row(deletion, None, _ANY, lower=True),
     _row(insertion, None, _ANY),

@@ -77,8 +77,9 @@ def _silence(probe: Probe) -> Undefined | None:
     return None if probe.intact > 0 else Undefined("the score is not positive")
 
 
+_DROP = ("exact", "blurred", "shifted")
 METRICS = (
-    MetricSpec(average_drop, needs="probe", best=0.0, span=(0.0, torch.inf), better="lower"),
+    MetricSpec(average_drop, needs="probe", best=0.0, span=(0.0, torch.inf), better="lower", claims=_DROP),
     MetricSpec(average_increase, needs="probe", best=1.0, span=(0.0, 1.0)),
     MetricSpec(average_gain, needs="probe", best=1.0, span=(0.0, 1.0)),
     MetricSpec(shown_share, needs="probe", best=None, span=(0.0, 1.0), better="neither"),

@@ -68,9 +68,12 @@ def _mean(probe: Probe, keep: bool) -> float:
     return float(probe.after(SHARES, keep).mean())
 
 
+_ANY = (-torch.inf, torch.inf)
+_LADDER = ("exact", "blurred", "random", "inverted")
+_CHANCE = ("exact", "random", "inverted")
 METRICS = (
-    MetricSpec(comprehensiveness, needs="probe", best=None, span=(-torch.inf, torch.inf)),
-    MetricSpec(sufficiency, needs="probe", best=None, span=(-torch.inf, torch.inf), better="lower"),
-    MetricSpec(irof, needs="probe", best=1.0, span=(-torch.inf, 1.0)),
-    MetricSpec(road, needs="probe", best=None, span=(-torch.inf, torch.inf)),
+    MetricSpec(comprehensiveness, needs="probe", best=None, span=_ANY, claims=_LADDER),
+    MetricSpec(sufficiency, needs="probe", best=None, span=_ANY, better="lower", claims=_LADDER),
+    MetricSpec(irof, needs="probe", best=1.0, span=(-torch.inf, 1.0), claims=_CHANCE),
+    MetricSpec(road, needs="probe", best=None, span=_ANY, claims=_CHANCE),
 )
