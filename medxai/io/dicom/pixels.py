@@ -265,21 +265,24 @@ def _rle(header: Header, form: Layout, frame: bytes) -> Array:
         )
     from pydicom.encaps import encapsulate
 
+    packed = form.allocated == 1
     array, _ = get_decoder(RLELossless).as_array(
         encapsulate([frame]),
         index=0,
-        rows=form.rows,
-        columns=form.columns,
+        rows=1 if packed else form.rows,
+        columns=-(-form.frame_bits // 8) if packed else form.columns,
         number_of_frames=1,
         samples_per_pixel=form.samples,
-        bits_allocated=form.allocated,
-        bits_stored=form.stored,
+        bits_allocated=8 if packed else form.allocated,
+        bits_stored=8 if packed else form.stored,
         pixel_representation=int(form.signed),
         photometric_interpretation=form.photometric,
         planar_configuration=1,
         pixel_keyword="PixelData",
         raw=True,
     )
+    if packed:
+        return np.unpackbits(array, bitorder="little")[: form.frame_bits].reshape(form.rows, form.columns)
     return np.asarray(array)
 
 

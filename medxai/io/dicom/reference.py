@@ -1,5 +1,6 @@
 """The grid that a segmentation or structure set is read on: that of the image it belongs to."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,30 +17,38 @@ from medxai.io.options import ReadOptions
 
 @dataclass(frozen=True)
 class Reference:
-    """The grid of an image, and its FrameOfReferenceUID; empty where the image states none."""
+    """The grid of an image, its FrameOfReferenceUID (empty where it states none) and the UIDs of its slices."""
 
     geometry: Geometry
     frame: str = ""
+    slices: frozenset[str] = frozenset()
 
 
 def dicom_reference(path: Path, options: ReadOptions) -> Reference:
     """The grid of the DICOM image at `path`, its pixels not read. Raises `InputError`."""
     found, _ = images(path, options.series)
     frame = str(found[0].dataset.get("FrameOfReferenceUID") or "")
+    slices = frozenset(str(header.dataset.get("SOPInstanceUID")) for header in found)
     if is_film(found[0]):
-        return Reference(film_geometry(found[0])[0], frame)
+        return Reference(film_geometry(found[0])[0], frame, slices)
     with Codec(options.max_bytes) as codec:
-        return Reference(ordered(found, options, codec)[0].geometry, frame)
+        return Reference(ordered(found, options, codec)[0].geometry, frame, slices)
 
 
-def same_frame(header: Header, stated: str, reference: Reference) -> tuple[str, ...]:
+def same_frame(header: Header, stated: str, drawn_on: Iterable[str], reference: Reference) -> tuple[str, ...]:
     """What to notice where it is unknown whether mask and image share a frame of reference.
 
-    Raises `MaskError` where they do not.
+    `drawn_on` are the SOPInstanceUIDs of the images that the mask says it was drawn on; where these are the slices of
+    the image, another frame of reference is only told. Raises `MaskError` where it is neither frame nor slices.
     """
     if stated and reference.frame:
+        named = set(drawn_on)
         if stated == reference.frame:
             return ()
+        if named and named <= reference.slices:
+            return (
+                notice("D47", "another frame of reference, but drawn on slices of this image: taken to be its own"),
+            )
         raise MaskError(
             f"{header.path}: the mask lies in another frame of reference than the image.",
             code="D47",

@@ -59,7 +59,7 @@ def read_segmentation(header: Header, label: int | None, options: ReadOptions, r
     agree(planes)
     remarks: list[str] = []
     if reference is not None:
-        remarks += same_frame(header, str(header.dataset.get("FrameOfReferenceUID") or ""), reference)
+        remarks += same_frame(header, str(header.dataset.get("FrameOfReferenceUID") or ""), (), reference)
     labelmap = str(header.dataset.get("SegmentationType")) == "LABELMAP"
     with Codec(options.max_bytes) as codec:
         chosen = [

@@ -54,9 +54,9 @@ def read_structure(header: Header, label: int | None, reference: Reference | Non
     try:
         contours = _contours(facts)
         number = only(header, tuple(contours), label, "regions")
-        remarks = list(same_frame(header, _frame_of(facts, number), reference))
         filled = [item for item in contours[number] if item.get("ContourGeometricType") in _FILLED]
         points = [_points(header, item) for item in filled]
+        remarks = list(same_frame(header, _frame_of(facts, number), _drawn_on(filled), reference))
     except (*UNREADABLE, MaskError) as error:
         if isinstance(error, (MaskError, InputError)):
             raise
@@ -89,6 +89,12 @@ def _frame_of(facts: Dataset, number: int) -> str:
     regions: Iterable[Dataset] = facts.get("StructureSetROISequence") or ()
     uids = [item.get("ReferencedFrameOfReferenceUID") for item in regions if int(item.ROINumber) == number]
     return str(uids[0] or "") if uids else ""
+
+
+def _drawn_on(contours: list[Dataset]) -> list[str]:
+    """The image of every contour; empty where one of them names none."""
+    named = [item.get("ContourImageSequence") for item in contours]
+    return [str(images[0].ReferencedSOPInstanceUID) for images in named if images] if all(named) else []
 
 
 def _points(header: Header, item: Dataset) -> Array:
