@@ -91,7 +91,7 @@ def _stored(
     """The voxels of one volume as the file holds them, and what there is to say of the bytes behind the last one."""
     path = source.path
     one = prod(header.shape[a] for a in axes) * header.dtype.itemsize
-    _refuse_giant(path, header, one, options)
+    _refuse_giant(source, header, one, options)
     head = 348 if header.fields.dtype.itemsize == 348 else 540
     first = header.offset + (options.volume or 0) * one
     skipped = source.skip(first - head)
@@ -112,14 +112,14 @@ def _stored(
     return buffer.view(header.dtype).reshape(shape, order="F"), _about_rest(path, left - rest, slice_)
 
 
-def _refuse_giant(path: Path, header: NiftiHeader, size: int, options: ReadOptions) -> None:
+def _refuse_giant(source: Source, header: NiftiHeader, size: int, options: ReadOptions) -> None:
     if size > options.max_bytes or header.bytes > 64 * options.max_bytes:
         raise InputError(
-            f"{path}: the header asks for more memory than an image may take.",
+            f"{source.path}: the header asks for more memory than an image may take.",
             expected=f"at most {options.max_gib:g} GiB",
             found=f"shape {header.shape} of {header.dtype}: {size / 2**30:.3g} GiB",
             remedy="If the image is so large, permit it with max_gib=... (--max-gib).",
-            code="N23",
+            code="N24" if source.packed else "N23",
         )
 
 
