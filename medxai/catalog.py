@@ -7,7 +7,7 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from medxai.attribution import class_activation, eigen_cams, gradient_cams, kernel_pca
+from medxai.attribution import class_activation, eigen_cams, gradient_cams, kernel_pca, smooth
 from medxai.core.protocols import Attributor
 from medxai.errors import CatalogError, UnknownNameError
 from medxai.metrics import detection, distance, ehr, localisation, peaks, thresholds
@@ -19,6 +19,7 @@ _METHODS: tuple[Callable[..., Attributor], ...] = (
     *gradient_cams.METHODS,
     *eigen_cams.METHODS,
     *kernel_pca.METHODS,
+    *smooth.METHODS,
 )
 _BUILT_IN = (
     *localisation.METRICS,

@@ -30,12 +30,13 @@ class CAM(cam.CAM):
 
     def weights(self, evidence: Evidence) -> Weights:
         gradient = evidence.G.flatten(2)
-        _refuse_other_heads(evidence.scores, gradient)
+        _refuse_other_heads(evidence, gradient)
         return gradient.sum(2)
 
 
-def _refuse_other_heads(scores: Tensor, gradient: Tensor) -> None:
-    others = list(dict.fromkeys(operation.name for operation in operations(scores) if not operation.affine))
+def _refuse_other_heads(evidence: Evidence, gradient: Tensor) -> None:
+    path = operations(evidence.scores, evidence.output)
+    others = list(dict.fromkeys(operation.name for operation in path if not operation.affine))
     spread = gradient.amax(2) - gradient.amin(2)
     uneven = bool((spread > _EVEN * gradient.abs().amax((1, 2))[:, None]).any())
     if others or uneven:

@@ -16,6 +16,11 @@ class Evidence:
         self.details: dict[str, torch.Tensor] = {}
         self.notices: list[str] = []
 
+    @property
+    def output(self) -> torch.Tensor:
+        """What the layer emitted, in its own layout: where the graph of the score begins."""
+        return self._captured.output
+
     @cached_property
     def A(self) -> Features:
         """The layer's activation."""

@@ -38,9 +38,9 @@ class Operation:
         return len([operand for operand in self.moving if operand]) <= 1
 
 
-def operations(scores: Tensor) -> Iterator[Operation]:
-    """Every operation that the scores were made with since the graph began, from the score backwards."""
-    seen, waiting = set(), [scores.grad_fn] if scores.grad_fn else []
+def operations(scores: Tensor, start: Tensor) -> Iterator[Operation]:
+    """Every operation that the scores were made with from `start` on, backwards; what `start` was made of is not."""
+    seen, waiting = {start.grad_fn}, [scores.grad_fn] if scores.grad_fn else []
     while waiting:
         node = waiting.pop()
         inputs = [before for before, _ in node.next_functions]
