@@ -9,6 +9,7 @@ from medxai.core.resample import inside
 from medxai.core.volume import Case, Mask
 from medxai.errors import UsageError
 from medxai.evaluation import share_within
+from medxai.io.options import DEFAULT, ReadOptions
 from medxai.io.read import load_case, read_mask
 from medxai.overlay import NAMES
 
@@ -24,30 +25,43 @@ def refuse_own_input(inputs: Sequence[Path], out: Path) -> None:
 
 
 def read_inputs(
-    images: Sequence[Path], mask: Path | None, label: int | None, spacing: str | None
+    images: Sequence[Path],
+    mask: Path | None,
+    label: int | None,
+    spacing: str | None,
+    options: ReadOptions = DEFAULT,
+    mask_image: Path | None = None,
 ) -> tuple[Case, Mask | None]:
     """The case and its annotation; `spacing` is for those that state no pixel size.
+
+    A DICOM mask is placed on the grid of `mask_image`, else on that of the first image.
 
     Raises MaskError where a mask that is not empty lies wholly outside the image.
     """
     size = parse_spacing(spacing)
-    case = load_case(*images)
+    case = load_case(*images, options=options)
     if size is not None and case.image.geometry.units == "unknown":
-        case = load_case(*images, spacing=size)
+        case = load_case(*images, spacing=size, options=options)
     if mask is None:
         return case, None
-    region = read_region(mask, label, spacing)
+    region = read_region(mask, label, spacing, options, mask_image or images[0])
     if region.geometry.units == case.image.geometry.units:
         share_within(region, inside(case.image.geometry, region.geometry))
     return case, region
 
 
-def read_region(path: Path, label: int | None, spacing: str | None) -> Mask:
-    """The annotation at `path`; `spacing` is for a picture."""
+def read_region(
+    path: Path,
+    label: int | None,
+    spacing: str | None,
+    options: ReadOptions = DEFAULT,
+    image: Path | None = None,
+) -> Mask:
+    """The annotation at `path`; `spacing` is for a picture, `image` where a DICOM mask belongs."""
     size = parse_spacing(spacing)
-    region = read_mask(path, label)
+    region = read_mask(path, label, options=options, reference=image)
     known = size is None or region.geometry.units == "mm"
-    return region if known else read_mask(path, label, spacing=size)
+    return region if known else read_mask(path, label, spacing=size, options=options)
 
 
 def parse_spacing(text: str | None) -> tuple[float, float] | None:

@@ -13,13 +13,17 @@ from medxai.cli.options import (
     Images,
     Label,
     MaskFile,
+    MaskImage,
     RecipeFile,
     Seed,
     Spacing,
     Weights,
 )
+from medxai.cli.reading import with_read_options
+from medxai.io.options import DEFAULT, ReadOptions
 
 
+@with_read_options
 def explain(  # noqa: PLR0913, PLR0917 - one parameter per option
     images: Images,
     model: Factory,
@@ -35,6 +39,8 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter per option
     spacing: Spacing = None,
     device: Device = "auto",
     seed: Seed = 0,
+    mask_image: MaskImage = None,
+    options: ReadOptions = DEFAULT,
 ) -> None:
     """Explain one case and write saliency.nii.gz, overlay.png, provenance.json and, with --mask, scores.json."""
     from medxai.cli.progress import steps
@@ -51,7 +57,7 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter per option
         goal = parse_target(target)
         how = catalog.method(method, layer)
         prepare = medxai.Recipe.from_yaml(recipe)
-        case, region = read_inputs(images, mask, label, spacing)
+        case, region = read_inputs(images, mask, label, spacing, options, mask_image)
         step("model")
         network = medxai.load_model(model, weights, factory_args=parse_factory_args(factory_arg or []))
         step("explaining")
@@ -67,12 +73,15 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter per option
         show_evaluation(evaluation, said=saliency.provenance.notices)
 
 
+@with_read_options
 def evaluate(
     saliency: Annotated[Path, typer.Argument(help="Saliency map, NIfTI.")],
     mask: Annotated[Path, typer.Argument(help="Annotation, on any grid of the same patient.")],
     label: Label = None,
     spacing: Spacing = None,
     as_json: AsJson = False,
+    mask_image: MaskImage = None,
+    options: ReadOptions = DEFAULT,
 ) -> None:
     """Score a saliency map against an annotation, beside what maps that know nothing would score."""
     from medxai.cli.progress import steps
@@ -83,7 +92,7 @@ def evaluate(
         from medxai.cli.checks import read_region
         from medxai.cli.report import print_json, show_evaluation
 
-        found, region = medxai.load_overlay(saliency), read_region(mask, label, spacing)
+        found, region = medxai.load_overlay(saliency), read_region(mask, label, spacing, options, mask_image)
         step("scoring")
         evaluation = medxai.evaluate(found, region)
     if as_json:

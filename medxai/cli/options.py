@@ -17,6 +17,10 @@ RecipeFile = Annotated[Path, typer.Option("--recipe", help="Preprocessing recipe
 MaskFile = Annotated[
     Path | None, typer.Option("--mask", help="Annotation to score against, on any grid of the patient.")
 ]
+MaskImage = Annotated[
+    Path | None,
+    typer.Option("--mask-image", help="DICOM image that a DICOM mask belongs to, where it is not the one explained."),
+]
 Label = Annotated[int | None, typer.Option("--label", help="The label value that is the finding, in a label map.")]
 Spacing = Annotated[
     str | None, typer.Option("--spacing", help="ROW,COLUMN in mm of a pixel, for pictures and films that do not say.")

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from medxai.cli.options import AsJson, Factory, FactoryArgs, Images, RecipeFile, Weights
+from medxai.cli.reading import with_read_options
+from medxai.io.options import DEFAULT, ReadOptions
 
 
 def methods(as_json: AsJson = False) -> None:
@@ -32,7 +34,8 @@ def metrics(as_json: AsJson = False) -> None:
     _emit(rows, as_json)
 
 
-def layers(
+@with_read_options
+def layers(  # noqa: PLR0913, PLR0917 - one parameter per option
     images: Images,
     model: Factory,
     weights: Weights,
@@ -40,6 +43,7 @@ def layers(
     factory_arg: FactoryArgs = None,
     everything: Annotated[bool, typer.Option("--all", help="Also list layers that cannot carry a map.")] = False,
     as_json: AsJson = False,
+    options: ReadOptions = DEFAULT,
 ) -> None:
     """List the layers that a case passes through: type, output shape, stride in mm; marks the one that auto picks."""
     from medxai.cli.progress import steps
@@ -53,7 +57,7 @@ def layers(
 
         network = medxai.load_model(model, weights, factory_args=parse_factory_args(factory_arg or []))
         step("preparing")
-        prepared = medxai.Recipe.from_yaml(recipe).apply(medxai.load_case(*images).image)
+        prepared = medxai.Recipe.from_yaml(recipe).apply(medxai.load_case(*images, options=options).image)
         step("following")
         table = layer_table(trace(network, tuple(prepared.images.shape)))
     spacing, units = prepared.geometry.spacing, prepared.geometry.units

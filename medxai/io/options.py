@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from medxai.errors import UsageError
+
 GIB = 2**30
 
 
@@ -41,6 +43,12 @@ class ReadOptions:
         default=False, metadata={"help": "Believe the place of a mask of its image's shape that lies elsewhere."}
     )
     max_gib: float = field(default=3.0, metadata={"help": "Most memory (GiB) that the voxels of one image may take."})
+
+    def __post_init__(self) -> None:
+        if not self.max_gib > 0:
+            raise UsageError("max_gib is a positive amount of memory.", expected="GiB", found=f"{self.max_gib}")
+        if self.threshold is not None and not 0 < self.threshold <= 1:
+            raise UsageError("threshold is a share.", expected="more than 0, at most 1", found=f"{self.threshold}")
 
     @property
     def max_bytes(self) -> int:
