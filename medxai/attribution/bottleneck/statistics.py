@@ -1,0 +1,132 @@
+"""What the features of a layer look like over a cohort: the noise of a bottleneck is drawn from it."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from medxai.core.layer import Layer
+from medxai.errors import InputError, ModelError
+from medxai.model.capture import capture
+from medxai.model.guard import untouched
+from medxai.model.layers import look_up
+from medxai.shapes import Features
+
+Kind = Literal["element", "channel"]
+_FLOOR = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureStatistics:
+    """Mean, standard deviation and activity of one layer's features over `count` images.
+
+    Per "element" they have the shape (k, *m) of the layer's map; per "channel" (k, 1, ...), for images of any size.
+    `active` is the share of samples in which a feature is not zero.
+    """
+
+    mean: Tensor
+    std: Tensor
+    active: Tensor
+    count: int
+    kind: Kind
+    layer: str
+
+    @property
+    def digest(self) -> str:
+        """A sha256 of the numbers."""
+        parts = (self.mean, self.std, self.active)
+        numbers = b"".join(part.detach().cpu().contiguous().numpy().tobytes() for part in parts)
+        return hashlib.sha256(numbers).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FeatureStatistics) and (self.digest, str(self)) == (other.digest, str(other))
+
+    def __hash__(self) -> int:
+        return hash((self.digest, str(self)))
+
+    def __repr__(self) -> str:
+        return f"FeatureStatistics({self.layer}, per {self.kind}, {self.count} images, sha256 {self.digest[:16]})"
+
+    def fits(self, features: Features) -> "FeatureStatistics":
+        """Itself, on the device of `features`. Raises InputError where its shape is not theirs."""
+        wanted = (
+            tuple(features.shape[1:]) if self.kind == "element" else (features.shape[1],) + (1,) * (features.ndim - 2)
+        )
+        if tuple(self.mean.shape) != wanted:
+            raise InputError(
+                "These statistics are of another layer or of images of another size.",
+                expected=f"shape {wanted} (per {self.kind})",
+                found=f"{tuple(self.mean.shape)}, of layer {self.layer!r}",
+                remedy="Estimate them for this layer, with kind='channel' where images differ in size.",
+            )
+        mean, std, active = (part.to(features) for part in (self.mean, self.std, self.active))
+        return FeatureStatistics(mean, std, active, self.count, self.kind, self.layer)
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file."""
+        facts = {"count": str(self.count), "kind": self.kind, "layer": self.layer}
+        parts = {"mean": self.mean, "std": self.std, "active": self.active}
+        save_file({name: part.contiguous() for name, part in parts.items()}, str(path), facts)
+
+    @classmethod
+    def read(cls, path: str | Path) -> "FeatureStatistics":
+        """What `save` wrote. Raises InputError for another kind of file."""
+        try:
+            with safe_open(str(path), "pt") as opened:
+                facts, mean, std, active = opened.metadata(), *(opened.get_tensor(n) for n in ("mean", "std", "active"))
+            kind: Kind = "element" if facts["kind"] == "element" else "channel"
+            return cls(mean, std, active, int(facts["count"]), kind, facts["layer"])
+        except Exception as error:
+            raise InputError(f"{path} holds no feature statistics.", found=str(error)) from error
+
+
+def of_one_image(features: Features) -> FeatureStatistics:
+    """The data-free mode: each channel's own mean and deviation over the positions of one image (1, k, *m)."""
+    axes = list(range(2, features.ndim))
+    mean, std = features.mean(axes, keepdim=True)[0], features.std(axes, correction=0, keepdim=True)[0]
+    active = (features != 0).float().mean(axes, keepdim=True)[0]
+    return FeatureStatistics(mean, std, active, 1, "channel", "")
+
+
+def estimate(
+    model: nn.Module, batches: Iterable[Tensor], layer: str | Layer = "auto", kind: Kind = "channel"
+) -> FeatureStatistics:
+    """Mean, standard deviation and activity of `layer` over all images of `batches`, in one stable pass.
+
+    Welford's update: M' = M + (x - mean)(x - mean'). Wrap `batches` in `rich.progress.track` to watch it. Raises
+    ModelError for fewer than two samples, and where images of different sizes are asked for per element.
+    """
+    count, samples = 0, 0
+    total, spread, active = torch.zeros(()), torch.zeros(()), torch.zeros(())
+    for images in batches:
+        with untouched(model, images.device) as network:
+            layer = look_up(network, layer, tuple(images.shape))
+            with capture(network, layer) as captured:
+                network(images.detach().float())
+            features = captured.activation.detach().double()
+        axes = [0] if kind == "element" else [0, *range(2, features.ndim)]
+        n = features.numel() // features[0].numel() if kind == "element" else features.numel() // features.shape[1]
+        if samples and kind == "element" and total.shape != features.shape[1:]:
+            raise ModelError(
+                "Statistics per element need images of one size.",
+                expected=f"features {tuple(total.shape)}",
+                found=f"{tuple(features.shape[1:])}",
+                remedy="Use kind='channel'.",
+            )
+        mean, alive = features.mean(axes, keepdim=True)[0], (features != 0).double().mean(axes, keepdim=True)[0]
+        within = ((features - mean) ** 2).sum(axes, keepdim=True)[0]
+        difference = mean - total
+        weight = n / (samples + n)
+        spread = spread + within + difference**2 * samples * weight
+        total, active = total + difference * weight, active + (alive - active) * weight
+        samples, count = samples + n, count + len(images)
+    if samples < 2:
+        raise ModelError("Statistics need at least two samples.", found=f"{samples} of {count} images")
+    std = (spread / (samples - 1)).sqrt()
+    return FeatureStatistics(total.float().cpu(), std.float().cpu(), active.float().cpu(), count, kind, str(layer))

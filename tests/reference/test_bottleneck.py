@@ -1,0 +1,127 @@
+"""The information bottleneck: its bits by Monte Carlo and at its limits, and what it finds where the truth is known."""
+
+from math import log, pi
+
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import nn
+
+from medxai.attribution.bottleneck.gate import Gate, bits, smooth
+from medxai.attribution.bottleneck.iba import IBA, InverseIBA
+from medxai.attribution.bottleneck.statistics import FeatureStatistics, estimate
+from medxai.core.target import ClassScore
+from medxai.errors import InputError
+from medxai.model.guard import seeded
+from tests.networks import CONV, LAYER, images, net
+
+DIMENSIONS = pytest.mark.parametrize("ndim", [2, 3])
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("alpha", "r"), [(-2.0, 0.5), (0.0, 2.0), (1.5, -1.0)])
+def test_nats_equal_the_divergence_of_samples(alpha, r):
+    """KL(N(lambda r, (1 - lambda)^2) || N(0, 1)) as the mean of log p - log q over draws of p."""
+    torch.manual_seed(0)
+    openness = torch.tensor(alpha).sigmoid()
+    width = 1 - openness
+    z = openness * r + width * torch.randn(2_000_000)
+    inside = -((z - openness * r) ** 2) / (2 * width**2) - torch.log(width) - 0.5 * log(2 * pi)
+    prior = -(z**2) / 2 - 0.5 * log(2 * pi)
+    expected = float((inside - prior).mean())
+    found = Gate.of(torch.full((1, 1, 1, 1), alpha), (0.0, 0.0)).nats(torch.tensor(r))
+    assert float(found) == pytest.approx(expected, abs=5e-3)
+
+
+@pytest.mark.parametrize("alpha", [-100.0, -17.0, 17.0, 60.0, 100.0])
+def test_no_gate_is_too_open_or_too_shut(alpha):
+    """1 - sigmoid(17) is 0 in float32, and its logarithm would be infinite."""
+    wide = torch.full((1, 2, 5, 5), alpha, requires_grad=True)
+    nats = Gate.of(wide, (1.0, 1.0)).nats(torch.ones(1, 2, 5, 5))
+    nats.sum().backward()
+    assert nats.isfinite().all()
+    assert wide.grad.isfinite().all()
+
+
+def test_a_shut_gate_passes_no_bit():
+    gate = Gate.of(torch.full((1, 1, 4, 4), -40.0), (0.0, 0.0))
+    assert float(bits(gate.nats(torch.full((1, 1, 4, 4), 3.0))).abs().max()) < 1e-6
+
+
+@DIMENSIONS
+def test_smoothing_equals_scipy(ndim):
+    torch.manual_seed(1)
+    values = torch.rand(1, 2, *(9, 10, 11)[:ndim])
+    sigma = (1.0, 1.5, 0.6)[:ndim]
+    found = smooth(values, sigma)
+    for channel in range(2):
+        expected = values[0, channel].numpy()
+        for axis, width in enumerate(sigma):
+            one = [0.0] * ndim
+            one[axis] = width
+            expected = gaussian_filter(expected, one, mode="mirror", radius=round(2 * width))
+        torch.testing.assert_close(found[0, channel], torch.from_numpy(expected), rtol=1e-5, atol=1e-6)
+    assert torch.allclose(smooth(torch.ones_like(values), sigma), torch.ones_like(values))
+
+
+@DIMENSIONS
+@pytest.mark.parametrize("kind", ["element", "channel"])
+def test_statistics_in_batches_equal_those_of_all_at_once(ndim, kind, tmp_path):
+    model, x = net(ndim), images(ndim, batch=10)
+    found = estimate(model, x.split([1, 4, 2, 3]), LAYER, kind)
+    features = model.eval()[:5](x).detach()
+    axes = [0] if kind == "element" else [0, *range(2, ndim + 2)]
+    torch.testing.assert_close(found.mean, features.mean(axes, keepdim=True)[0])
+    torch.testing.assert_close(found.std, features.std(axes, keepdim=True)[0])
+    torch.testing.assert_close(found.active, (features != 0).float().mean(axes, keepdim=True)[0])
+    found.save(tmp_path / "s.safetensors")
+    assert FeatureStatistics.read(tmp_path / "s.safetensors") == found
+    with pytest.raises(InputError, match="another layer"):
+        found.fits(torch.zeros(1, 9, *[3] * ndim))
+
+
+class Redundant(nn.Module):
+    """Brightness on the left or on the right says yes; one of them is enough."""
+
+    def __init__(self, ndim: int) -> None:
+        super().__init__()
+        self.features, self.act = CONV[ndim](1, 1, 3, padding=1), nn.ReLU()
+        with torch.no_grad():
+            self.features.weight.fill_(1 / 3**ndim)
+            self.features.bias.fill_(-0.6)
+
+    def forward(self, x):
+        sides = self.act(self.features(x)).tensor_split(2, dim=-1)
+        cues = torch.stack([torch.tanh(side.flatten(1).sum(1)) for side in sides], 1)
+        score = 6 * cues.amax(1) - 3
+        return torch.stack([-score, score], 1)
+
+
+def cues(ndim, sides, seed):
+    size = (16, 24) if ndim == 2 else (8, 12, 24)
+    image = torch.rand(1, 1, *size, generator=torch.Generator().manual_seed(seed)) * 0.5
+    middle = (slice(6, 10),) if ndim == 2 else (slice(2, 6), slice(4, 8))
+    for side in sides:
+        image[(..., *middle, slice(3, 7) if side == "left" else slice(17, 21))] = 1.0
+    return image
+
+
+@DIMENSIONS
+def test_iba_needs_one_of_two_redundant_cues_and_the_inverse_both(ndim):
+    model = Redundant(ndim).eval()
+    cohort = [cues(ndim, ((), ("left",), ("right",), ())[i % 4], 100 + i) for i in range(64)]
+    statistics = estimate(model, cohort, "act", "element")
+    image = cues(ndim, ("left", "right"), 3)
+    weaker: dict[type, list[float]] = {IBA: [], InverseIBA: []}
+    for method, shares in weaker.items():
+        for seed in range(4):
+            with seeded(seed, CPU):
+                found = method(layer="act", statistics=statistics)(model, image, ClassScore(1))
+            assert found.status[0].ok
+            halves = [float(half.sum() / found.maps.sum()) for half in found.maps[0].tensor_split(2, dim=-1)]
+            shares.append(min(halves))
+            assert float(found.details["bits"][0]) == pytest.approx(float(found.maps.sum()), rel=1e-5)
+        if method is IBA:
+            assert float(found.details["retained"][0]) > 0.85
+    assert sum(weaker[IBA]) / 4 < 0.2
+    assert min(weaker[InverseIBA]) > 0.35
