@@ -1,16 +1,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint format bench bench-brats docs clean
+.PHONY: demo test test-slow soak lint format bench bench-brats docs clean
 
 demo: .venv/.ready
 	$(BIN)/medxai demo
 
 test: .venv/.ready
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not soak"
 
 test-slow: .venv/.ready
 	$(BIN)/python -m pytest -m slow
+
+soak: .venv/.ready
+	$(BIN)/python -m pytest -m soak
 
 lint: .venv/.ready
 	$(BIN)/ruff check .
