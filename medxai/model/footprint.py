@@ -11,12 +11,16 @@ layer carries a doubt that becomes a notice.
 Source: Araujo et al. 2019, Computing receptive fields of convolutional neural networks.
 """
 
-from medxai.core.layer import Footprint
+from dataclasses import replace
+
+from torch import nn
+
+from medxai.core.layer import Footprint, Layer
 from medxai.errors import FootprintError
 from medxai.model.layers import find_row
-from medxai.model.trace import Trace
+from medxai.model.trace import Trace, trace
 
-__all__ = ["Footprint", "footprint"]
+__all__ = ["Footprint", "footprint", "sited"]
 
 
 def footprint(trace: Trace, layer: str) -> Footprint:
@@ -33,3 +37,21 @@ def footprint(trace: Trace, layer: str) -> Footprint:
             remedy="Pick a layer before that, or one that `medxai layers` lists.",
         )
     return row.footprint
+
+
+def sited(network: nn.Module, layers: tuple[Layer, ...], image_shape: tuple[int, ...]) -> tuple[Layer, ...]:
+    """The layers with their footprints; the network is traced, once, only if one of them has none yet.
+
+    Raises what `footprint` raises.
+    """
+    if all(layer.footprint for layer in layers):
+        return layers
+    traced = trace(network, image_shape)
+    return tuple(_with_footprint(layer, traced) for layer in layers)
+
+
+def _with_footprint(layer: Layer, traced: Trace) -> Layer:
+    if layer.footprint:
+        return layer
+    whole = Footprint.of_image(traced.image_shape[1:])
+    return replace(layer, footprint=footprint(traced, layer.name) if layer.name else whole)

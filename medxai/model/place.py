@@ -1,13 +1,17 @@
 """Lay maps of layer cells on the voxels of the image that the network received, where each cell looks."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from medxai.core.layer import Footprint
 from medxai.shapes import Features
 
+Placed = Float[Tensor, "b k *s"]
 
-def on_image(features: Features, footprint: Footprint, shape: tuple[int, ...]) -> Features:
+
+def on_image(features: Features, footprint: Footprint, shape: tuple[int, ...]) -> Placed:
     """(b, k, *cells) to (b, k, *shape): linear between the cells' receptive-field centres, constant beyond the last.
 
     Voxel v of an axis reads the cells at (v - start) / jump. Separable: one small matrix per axis.
@@ -16,6 +20,15 @@ def on_image(features: Features, footprint: Footprint, shape: tuple[int, ...]) -
         matrix = _matrix(footprint, axis, features.shape[2 + axis], size).to(features)
         features = torch.movedim(torch.movedim(features, 2 + axis, -1) @ matrix, -1, 2 + axis)
     return features
+
+
+def stretched(features: Features, shape: tuple[int, ...]) -> Placed:
+    """(b, k, *cells) to (b, k, *shape), as if the cells tiled the image evenly: what published code does.
+
+    Off by up to half a receptive field where kernels, strides and padding place the cells otherwise.
+    """
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(shape)]
+    return interpolate(features, shape, mode=mode, align_corners=False)
 
 
 def _matrix(footprint: Footprint, axis: int, cells: int, size: int) -> Tensor:

@@ -12,12 +12,20 @@ from medxai.errors import TargetError
 from medxai.model.guard import untouched
 from medxai.shapes import Images, Scores
 
-Link = Literal["identity", "softmax", "sigmoid"]
+Link = Literal["identity", "softmax", "sigmoid", "log_softmax"]
 _LINKS: dict[Link, Callable[[Tensor], Tensor]] = {
     "identity": lambda output: output,
     "softmax": lambda output: output.softmax(1),
     "sigmoid": torch.sigmoid,
+    "log_softmax": lambda output: output.log_softmax(1),
 }
+
+
+def linked(output: Any, link: Link) -> Any:
+    """The model's output after the link. Raises TargetError where a link is asked of what is no tensor."""
+    if link != "identity" and not isinstance(output, Tensor):
+        raise TargetError(f"No {link} of this output.", expected="a tensor", found=type(output).__name__)
+    return _LINKS[link](output)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +47,7 @@ class Scorer:
 
     def linked(self, output: Any) -> Any:
         """The model's output after the link. Raises TargetError where a link is asked of what is no tensor."""
-        if self.link != "identity" and not isinstance(output, Tensor):
-            raise TargetError(f"No {self.link} of this output.", expected="a tensor", found=type(output).__name__)
-        return _LINKS[self.link](output)
+        return linked(output, self.link)
 
 
 @dataclass(frozen=True, eq=False)
