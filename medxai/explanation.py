@@ -19,9 +19,10 @@ from medxai.errors import CatalogError, NonFiniteError, UsageError
 from medxai.io.recipe import Prepared, Recipe
 from medxai.model.device import pick_device
 from medxai.model.footprint import footprint
-from medxai.model.guard import bare, seeded
-from medxai.model.layers import located, resolve_layer
+from medxai.model.guard import seeded
+from medxai.model.layers import located, put, resolve_layer
 from medxai.model.load import weights_sha256
+from medxai.model.tap import Output, tapped
 from medxai.model.trace import Trace, trace
 
 
@@ -35,6 +36,7 @@ def explain(
     *,
     device: str = "auto",
     seed: int = 0,
+    output: Output = None,
 ) -> Saliency: ...
 @overload
 def explain(
@@ -46,8 +48,9 @@ def explain(
     *,
     device: str = "auto",
     seed: int = 0,
+    output: Output = None,
 ) -> tuple[Saliency, ...]: ...
-def explain(
+def explain(  # noqa: PLR0913 - what is explained, and three settings of the run
     model: nn.Module,
     case: Case,
     method: Attributor,
@@ -56,19 +59,22 @@ def explain(
     *,
     device: str = "auto",
     seed: int = 0,
+    output: Output = None,
 ) -> Saliency | tuple[Saliency, ...]:
     """Where in `case` the model's score comes from, on the grid of the layer that was explained.
 
-    Several targets share one forward pass and give one saliency each, in their order. The model is left as it was
-    found. A map that says nothing comes back with a degenerate status. Raises NonFiniteError where the score is NaN or
-    infinite, and ModelError where the model does not fit the prepared image.
+    Several targets share one forward pass and give one saliency each, in their order. They read the model's output, or
+    the part of it that `output` names: a key, an index, a path of these, or Layer(name), what a layer emits. The model
+    is left as it was found. A map that says nothing comes back with a degenerate status. Raises NonFiniteError where
+    the score is NaN or infinite, and ModelError where the model does not fit the prepared image.
     """
     targets: Sequence[Target] = target if isinstance(target, Sequence) else (target,)
     _check(method, targets, recipe)
-    place, network = pick_device(device), bare(model)
+    place = pick_device(device)
     started = time.perf_counter()
     prepared = recipe.apply(case.image)
     images = prepared.images.to(place)
+    network = tapped(model, output, tuple(images.shape))
     traced = trace(network, tuple(images.shape))
     with seeded(seed, place):
         found = _resolved(method, traced).attribute(network, images, targets)
@@ -86,12 +92,19 @@ def explain(
         versions=_versions(),
         notices=(*case.image.notices, *prepared.notices, *traced.notices),
     )
-    placed = (_place(one, goal, prepared, traced, shared) for one, goal in zip(found, targets, strict=True))
+    placed = (
+        _place(one, _told(goal, output), prepared, traced, shared) for one, goal in zip(found, targets, strict=True)
+    )
     results = tuple(replace(saliency, source=case.image.geometry) for saliency in placed)
     return results if isinstance(target, Sequence) else results[0]
 
 
-def _place(found: Attribution, target: Target, prepared: Prepared, traced: Trace, shared: Provenance) -> Saliency:
+def _told(target: Target, output: Output) -> str:
+    name = repr(target) if is_dataclass(target) else f"{type(target).__qualname__}, not a named target"
+    return name if output is None else f"{name} of output {str(output)!r}"
+
+
+def _place(found: Attribution, target: str, prepared: Prepared, traced: Trace, shared: Provenance) -> Saliency:
     if not bool(found.scores.isfinite().all()):
         raise NonFiniteError(
             "The model answered a score that is not finite, so there is nothing to explain.",
@@ -99,14 +112,14 @@ def _place(found: Attribution, target: Target, prepared: Prepared, traced: Trace
             remedy="Check the intensity range that the recipe produces, and the weights.",
         )
     grid, remarks = prepared.geometry, found.notices
-    if found.layer:
+    if found.layer and not found.footprint:
         remarks = (*remarks, *resolve_layer(traced, found.layer)[1])
     if found.layer or found.footprint:
         cells = found.footprint or footprint(traced, found.layer)
         grid = grid.coarse(cells.start, cells.jump, found.maps.shape[1:])
     provenance = replace(
         shared,
-        target=repr(target) if is_dataclass(target) else f"{type(target).__qualname__}, not a named target",
+        target=target,
         layer=found.layer,
         score=float(found.scores[0]),
         notices=tuple(dict.fromkeys((*shared.notices, *remarks))),
@@ -147,8 +160,7 @@ def _layers(method: Any) -> dict[str, Any]:
 def _located(traced: Trace, value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_located(traced, one) for one in value)
-    layer = value if isinstance(value, Layer) else located(traced, value)
-    return layer if layer.footprint or not layer.name else replace(layer, footprint=footprint(traced, layer.name))
+    return put(traced, value) if isinstance(value, Layer) else located(traced, value)
 
 
 def _parameters(method: Any) -> Mapping[str, Any]:

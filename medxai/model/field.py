@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from medxai.core.layer import Footprint
+from medxai.core.layer import CHANNELS_FIRST, Footprint, Layout
 
-Factor = tuple[int, "Axis | Lost | None"]
+Factor = tuple[int, "Axis | Lost | Prefixed | None"]
 Dim = tuple[Factor, ...]
 
 
@@ -42,6 +42,14 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
+class Prefixed:
+    """The first `count` cells follow nothing, as class tokens do; the others are those of `rest`, and none is lost."""
+
+    count: int
+    rest: Dim
+
+
+@dataclass(frozen=True, slots=True)
 class Field:
     """For each dimension of a tensor, the factors of its size and what each follows.
 
@@ -69,19 +77,67 @@ class Field:
     @property
     def doubt(self) -> str:
         """The operation of an attention branch that was joined on the way; empty where there is none."""
-        return next((o.doubt for dim in self.dims for o in origins(dim) if isinstance(o, Axis) and o.doubt), "")
+        axes = [axis for dim in self.dims for axis in origins(_cells(dim)) if isinstance(axis, Axis)]
+        return next((axis.doubt for axis in axes if axis.doubt), "")
+
+    @property
+    def prefix(self) -> int:
+        """How many tokens stand before those of the image."""
+        return max((prefix_of(dim) for dim in self.dims), default=0)
 
     def footprint(self, rank: int) -> Footprint | None:
         """Where the cells of a tensor (batch, channel, *space) lie, if its axes are the image's axes in their order."""
-        axes = [axis_of(dim) for dim in self.dims[2:]]
-        known = [axis for axis in axes if axis is not None]
-        if len(known) != len(axes) or [axis.image_axis for axis in known] != list(range(rank)):
+        return _footprint(self.dims[2:], rank) if len(self.dims) == rank + 2 else None
+
+    def placed(self, rank: int) -> tuple[Layout, Footprint] | None:
+        """How a tensor holds a map of the image's axes in their order, and where its cells lie; None if it does not."""
+        if found := self.footprint(rank):
+            return CHANNELS_FIRST, found
+        if len(self.dims) == rank + 2 and (found := _footprint(self.dims[1:-1], rank)):
+            return Layout("channels last"), found
+        if len(self.dims) != 3 or not (found := _footprint([(f,) for f in _cells(self.dims[1])], rank)):
             return None
-        shape = tuple(size(dim) for dim in self.dims[2:])
-        return Footprint(tuple(axis.centre for axis in known), tuple(axis.jump for axis in known), shape)
+        return Layout("tokens", prefix_of(self.dims[1]), found.shape), found
 
 
-def along(n: int, origin: Axis | Lost | None) -> Dim:
+def _footprint(dims: Sequence[Dim], rank: int) -> Footprint | None:
+    known = [axis for dim in dims if (axis := axis_of(dim)) is not None]
+    if len(known) != len(dims) or [axis.image_axis for axis in known] != list(range(rank)):
+        return None
+    shape = tuple(size(dim) for dim in dims)
+    return Footprint(tuple(axis.centre for axis in known), tuple(axis.jump for axis in known), shape)
+
+
+def prefix_of(dim: Dim) -> int:
+    """How many cells of a dimension stand before the image's."""
+    return dim[0][1].count if len(dim) == 1 and isinstance(dim[0][1], Prefixed) else 0
+
+
+def _cells(dim: Dim) -> Dim:
+    """The cells behind the prefix."""
+    return dim[0][1].rest if len(dim) == 1 and isinstance(dim[0][1], Prefixed) else dim
+
+
+def prefixed(count: int, dim: Dim, operation: str) -> Dim:
+    """The dimension whose cells follow `count` cells that follow nothing; one axis alone would be padding."""
+    rest, n = _cells(dim), count + size(dim)
+    placed = [origin for _, origin in rest if isinstance(origin, Axis)]
+    if len(placed) < len(rest) or len(placed) < 2:
+        return along(n, lost_in([dim], operation))
+    return ((n, Prefixed(count + prefix_of(dim), rest)),)
+
+
+def picked(dim: Dim, start: int, n: int) -> Dim | None:
+    """The `n` neighbouring cells from `start` on of tokens behind a prefix; None where they cannot be told."""
+    prefix, rest = prefix_of(dim), _cells(dim)
+    if prefix and start + n <= prefix:
+        return blank(n)
+    if not prefix or start > prefix or start + n != size(dim):
+        return None
+    return rest if start == prefix else ((n, Prefixed(prefix - start, rest)),)
+
+
+def along(n: int, origin: "Axis | Lost | Prefixed | None") -> Dim:
     """A dimension of n cells that follows `origin`; one cell alone cannot be lost."""
     return ((n, None if n == 1 and isinstance(origin, Lost) else origin),)
 
@@ -96,7 +152,7 @@ def size(dim: Dim) -> int:
     return math.prod(n for n, _ in dim)
 
 
-def origins(dim: Dim) -> list[Axis | Lost]:
+def origins(dim: Dim) -> list[Axis | Lost | Prefixed]:
     """What the factors of a dimension follow, where they follow something."""
     return [origin for _, origin in dim if origin is not None]
 
@@ -142,7 +198,17 @@ def unite(dims: Sequence[Dim], operation: str) -> Dim:
     final = next((one for one in lost if not one.attends), None)
     if final or not known:
         return along(n, final or lost[0])
-    doubt = next((one.operation for one in lost), "")
+    return _joined(known, n, operation, next((one.operation for one in lost), ""))
+
+
+def _joined(known: Sequence[Dim], n: int, operation: str, doubt: str) -> Dim:
+    prefixes = {prefix_of(dim) for dim in known}
+    if prefixes != {0}:
+        count = max(prefixes)
+        same = len(prefixes) == 1
+        rest = _joined([_cells(dim) for dim in known], n - count, operation, doubt) if same else ()
+        lost = not rest or any(isinstance(origin, Lost) for origin in origins(rest))
+        return along(n, Lost(operation)) if lost else ((n, Prefixed(count, rest)),)
     sizes = [tuple(m for m, _ in dim) for dim in known]
     if any(other != sizes[0] for other in sizes):
         axes = [axis_of(dim) for dim in known]
@@ -150,7 +216,7 @@ def unite(dims: Sequence[Dim], operation: str) -> Dim:
     return tuple((m, _hull([_axis(dim[i][1]) for dim in known], m, operation, doubt)) for i, m in enumerate(sizes[0]))
 
 
-def _axis(origin: Axis | Lost | None) -> Axis | None:
+def _axis(origin: Axis | Lost | Prefixed | None) -> Axis | None:
     return origin if isinstance(origin, Axis) else None
 
 

@@ -1,6 +1,6 @@
 """Follow one forward pass operation by operation: what every tensor sees of the image, and which layer emitted it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,14 +19,17 @@ from medxai.model.rules import propagate
 class Mark:
     """What is known of one tensor that depends on the image.
 
-    `sources` are the layers whose output it is, also behind a norm; `ancestry` has one bit for each layer it came
-    through; `activated` says that it left a nonlinearity, `linear` that it left a convolution or a norm. `step` counts
-    the operations before it.
+    `sources` are the layers whose output it is, also behind a norm. One bit for each layer: `ancestry` those whose
+    cells it depends on, `mixed` those whose cells even its prefix tokens depend on, `attended` those from which
+    attention lies on the way. `activated` says that it left a nonlinearity, `linear` that it left a convolution or a
+    norm. `step` counts the operations before it.
     """
 
     place: Field
     sources: set[str] = field(default_factory=set)
     ancestry: int = 0
+    mixed: int = 0
+    attended: int = 0
     activated: bool = False
     linear: bool = False
     step: int = 0
@@ -112,14 +115,14 @@ class Follow(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._entered(name, seen.values())
         fields = {key: mark.place for key, mark in seen.items()}
         passing = name in NORMS or name in VIEWS
-        ancestry = _union(mark.ancestry for mark in seen.values())
         activated = name in ACTIVATIONS or (_keeps_sign(name) and all(mark.activated for mark in seen.values()))
-        linear = name in LINEAR or name in NORMS
+        linear = name in LINEAR or name in NORMS or (name in VIEWS and all(mark.linear for mark in seen.values()))
         for position, out in enumerate(outs):
             if out.numel():
-                place = propagate(Call(name, args, fields, pointwise, out, position))
+                call = Call(name, args, fields, pointwise, out, position)
+                place = propagate(call)
                 sources = {source for mark in seen.values() for source in mark.sources} if passing else set()
-                self._marks[out] = Mark(place, sources, ancestry, activated, linear, self.step)
+                self._marks[out] = Mark(place, sources, *_ways(call, seen.values()), activated, linear, self.step)
 
     def _entered(self, activation: str, marks: Iterable[Mark]) -> None:
         for source in (source for mark in marks if not mark.activated for source in mark.sources):
@@ -155,6 +158,15 @@ def _tensors(values: Iterable[Any]) -> list[Tensor]:
         elif isinstance(value, list | tuple):
             found += _tensors(value)
     return found
+
+
+def _ways(call: Call, marks: Collection[Mark]) -> tuple[int, int, int]:
+    """Which layers the output depends on, which its prefix tokens depend on, and which before an attention."""
+    ancestry = _union(mark.ancestry for mark in marks)
+    attended = _union(mark.ancestry if call.attends else mark.attended for mark in marks)
+    joining = call.name == "cat"  # the tokens that are put in front know nothing of those behind
+    mixed = _union(mark.mixed if mark.place.prefix or joining else mark.ancestry for mark in marks)
+    return (mixed if call.picks_prefix else ancestry), mixed, attended
 
 
 def _keeps_sign(name: str) -> bool:

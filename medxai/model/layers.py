@@ -1,17 +1,18 @@
 """Which layer to explain: `auto`, the names that exist, and what speaks against one of them."""
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from torch import nn
 
 from medxai.core.layer import Layer
-from medxai.errors import LayerError, LayerNotFoundError
+from medxai.errors import FootprintError, LayerError, LayerNotFoundError
 from medxai.model.record import LayerRow
 from medxai.model.trace import Trace, trace
 
 _TOKEN_MODULES = (nn.LayerNorm, nn.RMSNorm, nn.MultiheadAttention, nn.TransformerEncoderLayer)
+_POSITIONLESS = (nn.Linear, *_TOKEN_MODULES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,14 @@ def resolve_layer(traced: Trace, name: str) -> tuple[str, tuple[str, ...]]:
     """The layer that `name` means, and what the user should know about it.
 
     "auto" means, for a classifier, the last layer whose output is a map that learned weights still read, after its
-    nonlinearity; for a network that segments, the last layer on the coarsest grid. Raises LayerNotFoundError for an
-    unknown name, and LayerError for a layer whose output is no map or that runs more than once.
+    nonlinearity; where only prefix tokens are read after the last attention, the last layer before it that is more
+    than a projection or norm; for a network that segments, the last layer on the coarsest grid. Raises
+    LayerNotFoundError for an unknown name, and LayerError for a layer whose output is no map or that runs more than
+    once.
     """
     if name == "auto":
         row = _auto(traced)
-        return row.name, (*_notices(row), *_about_tokens(traced, row))
+        return row.name, _notices(row)
     row = find_row(traced, name)
     _check(traced, row)
     return row.name, _notices(row)
@@ -45,13 +48,15 @@ def resolve_layer(traced: Trace, name: str) -> tuple[str, tuple[str, ...]]:
 def look_up(network: nn.Module, layer: str | Layer, image_shape: tuple[int, ...]) -> Layer:
     """The layer itself, with how to read its output; what is already looked up is returned as it is.
 
-    A network without tokens keeps its channels in front, so a named layer of it costs no trace and gets no footprint.
-    Raises what `resolve_layer` raises.
+    A named layer costs no trace, and gets no footprint, where channels are known to stand in front: nothing in it acts
+    on the last axis, and no module of the network normalises or attends along it. Raises what `resolve_layer` raises.
     """
     if isinstance(layer, Layer):
         return layer
     if layer != "auto" and not any(isinstance(module, _TOKEN_MODULES) for module in network.modules()):
-        return Layer(layer)
+        named = dict(network.named_modules()).get(layer)
+        if not layer or named is None or not any(isinstance(module, _POSITIONLESS) for module in named.modules()):
+            return Layer(layer)
     return located(trace(network, image_shape), layer)
 
 
@@ -60,6 +65,28 @@ def located(traced: Trace, name: str) -> Layer:
     found, notices = resolve_layer(traced, name)
     row = find_row(traced, found)
     return Layer(found, row.layout, row.footprint, notices)
+
+
+def put(traced: Trace, layer: Layer) -> Layer:
+    """The layer with its footprint: its own, else the traced one; of tokens that could not be followed, that of the
+    last map before them with the same grid. Raises LayerNotFoundError, and FootprintError where there is none.
+    """
+    if layer.footprint or not layer.name:
+        return layer
+    row = find_row(traced, layer.name)
+    if row.footprint:
+        return replace(layer, footprint=row.footprint)
+    before = traced.layers[: traced.layers.index(row)]
+    alike = [one for one in before if one.footprint and one.footprint.shape == layer.layout.grid]
+    if not alike:
+        raise FootprintError(
+            f"It is unknown where in the image the cells of layer {layer.name!r} look.",
+            expected=f"a layer before it with the grid {layer.layout.grid}" if layer.layout.grid else "a map",
+            found=row.why,
+            remedy="Give the footprint too: Layer(name, layout, Footprint(start, jump, shape)).",
+        )
+    notice = f"The tokens of layer {layer.name!r} are placed where the cells of {alike[-1].name!r} look, as was given."
+    return replace(layer, footprint=alike[-1].footprint, notices=(*layer.notices, notice))
 
 
 def layer_table(traced: Trace) -> tuple[TableRow, ...]:
@@ -129,13 +156,19 @@ def _best(traced: Trace) -> LayerRow | None:
     rows = [row for row in _usable(traced) if not row.passing]
     rows = [row for row in rows if row.reaches_output] or rows
     if traced.segments:
-        coarsest = min((prod(row.shape[1:]) for row in rows), default=0)
-        rows = [row for row in rows if prod(row.shape[1:]) == coarsest]
+        coarsest = min((_cells(row) for row in rows), default=0)
+        rows = [row for row in rows if _cells(row) == coarsest]
         settled = [row for row in rows if not row.followed_by]
         choices = [row for row in settled if not row.linear], settled, rows
     else:
-        choices = [row for row in rows if row.feeds_weights], rows, []
+        learned = [row for row in rows if row.feeds_weights]
+        final = [row for row in learned if not row.attended]
+        choices = final, [row for row in learned if not row.linear], rows
     return next((choice[-1] for choice in choices if choice), None)
+
+
+def _cells(row: LayerRow) -> int:
+    return prod(row.footprint.shape) if row.footprint else 0
 
 
 def _usable(traced: Trace) -> list[LayerRow]:
@@ -160,12 +193,10 @@ def _check(traced: Trace, row: LayerRow) -> None:
         block = next((b for b in _enclosing(row.name) if b in usable), "")
         remedy = f"Use the block that contains it: {block!r}." if block else remedy
     elif len(row.shape) == 2:
-        remedy = (
-            "These are tokens, not a map: pick the patch embedding's convolution, or wrap the layer to reshape them."
-        )
+        remedy = "If you know how these tokens fill a grid, say so: Layer(name, Layout('tokens', prefix, grid))."
     raise LayerError(
         f"Layer {row.name!r} ({row.type}) cannot carry a map: {objection}.",
-        expected="one output (batch, channels, *space) per pass",
+        expected="one output per pass that is a map: (batch, channels, *space), channels last, or tokens of a grid",
         found=f"an output of shape {row.shape} without the batch" if row.shape else "",
         remedy=remedy,
     )
@@ -174,17 +205,6 @@ def _check(traced: Trace, row: LayerRow) -> None:
 def _enclosing(name: str) -> list[str]:
     parts = name.split(".")
     return [".".join(parts[:n]) for n in range(len(parts) - 1, 0, -1)]
-
-
-def _about_tokens(traced: Trace, row: LayerRow) -> tuple[str, ...]:
-    later = traced.layers[traced.layers.index(row) + 1 :]
-    tokens = next((one for one in later if len(one.shape) == 2 and one.reaches_output), None)
-    if tokens is None:
-        return ()
-    return (
-        f"From layer {tokens.name!r} on this network emits tokens, which are no map; {row.name!r} is the last map "
-        "before or beside them and says little about the decision.",
-    )
 
 
 def _notices(row: LayerRow) -> tuple[str, ...]:
@@ -198,5 +218,10 @@ def _notices(row: LayerRow) -> tuple[str, ...]:
         notices.append(
             f"On the way to layer {row.name!r} attention ({row.doubt}) mixes distant cells; each cell is placed where "
             "the path beside the attention comes from, although it also sees what it attends to."
+        )
+    if row.layout.prefix and not row.reaches_output:
+        notices.append(
+            f"After layer {row.name!r} only prefix tokens are read, so the gradients of the image's tokens are exactly "
+            "zero there. Pick a layer before the last attention."
         )
     return tuple(notices)

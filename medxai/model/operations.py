@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medxai.model.field import Field, Lost, lost_in
+from medxai.model.field import Field, Lost, lost_in, prefix_of
 
 ACTIVATIONS = frozenset(
     [
@@ -68,6 +68,7 @@ VIEWS = frozenset(
         "native_dropout",
     ]
 )
+PICKS = frozenset(("select", "slice", "split", "split_with_sizes", "unbind"))
 OPERANDS = {
     "mm": ("self", "mat2"),
     "addmm": ("mat1", "mat2"),
@@ -90,10 +91,36 @@ class Call:
     def field(self, tensor: object) -> Field | None:
         return self.fields.get(id(tensor))
 
+    @property
+    def attends(self) -> bool:
+        """Whether cells are mixed by weights that are themselves made from the image."""
+        if self.name.startswith(("_scaled_dot_product", "_native_multi_head_attention")):
+            return True
+        operands = OPERANDS.get(self.name)
+        return operands is not None and all(self.field(self.args[x]) is not None for x in operands)
+
+    @property
+    def picks_prefix(self) -> bool:
+        """Whether it keeps nothing but tokens that stand before the image's."""
+        if self.name not in PICKS:
+            return False
+        tensor, field = self.subject
+        if not any(prefix_of(dim) for dim in field.dims):
+            return False
+        dim = self.args["dim"] % tensor.ndim
+        before = {"select": "index", "slice": "start"}.get(self.name)
+        if before:
+            start = int(self.args[before] or 0) % int(tensor.shape[dim])
+        else:
+            parts = self.args.get("split_sizes", self.args.get("split_size", 1))
+            start = int(parts * self.position if isinstance(parts, int) else sum(parts[: self.position]))
+        n = int(self.out.shape[dim]) if self.out.ndim == tensor.ndim else 1
+        return start + n <= prefix_of(field.dims[dim])
+
     def unknown(self) -> Field:
         """The field of an output whose cells cannot be followed; attention is told apart from other mixing."""
         mixed = lost_in([dim for field in self.fields.values() for dim in field.dims], self.name)
-        attends = self.name in OPERANDS or self.name.startswith("_scaled_dot_product")
+        attends = self.attends or self.name in OPERANDS
         return Field.unknown(tuple(self.out.shape), Lost(self.name, True) if mixed and attends else mixed)
 
     @property

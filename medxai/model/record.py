@@ -21,7 +21,8 @@ class LayerRow:
     beside it.
     `followed_by` names the activation that the output enters, directly or through a norm; `activated` says that the
     output left a nonlinearity, `linear` that it left a convolution or norm, `passing` that the layer did nothing;
-    `feeds_weights` that something learned still reads it, `reaches_output` that the model's output depends on it.
+    `feeds_weights` that something learned still reads it, `reaches_output` that the model's output depends on its cells
+    (not on its prefix tokens alone), `attended` that attention lies on the way from there to the output.
     """
 
     name: str
@@ -38,6 +39,7 @@ class LayerRow:
     layout: Layout = CHANNELS_FIRST
     feeds_weights: bool = False
     reaches_output: bool = False
+    attended: bool = False
 
     @property
     def spatial(self) -> bool:
@@ -81,13 +83,15 @@ class Recorder:
 
     def rows(self, output: object) -> tuple[LayerRow, ...]:
         """The layers in order of completion, given the model's output."""
-        ancestry = next((m.ancestry for leaf in tree_leaves(output) if (m := self.follow.mark(leaf))), 0)
+        found = next((m for leaf in tree_leaves(output) if (m := self.follow.mark(leaf))), None)
+        ancestry, attended = (found.ancestry, found.attended) if found else (0, 0)
         return tuple(
             replace(
                 done.row,
                 followed_by=self.follow.followed_by.get(done.row.name, ""),
                 feeds_weights=self.follow.learned_at > done.step,
                 reaches_output=bool(ancestry >> done.bit & 1),
+                attended=bool(attended >> done.bit & 1),
             )
             for name, done in self.finished.items()
             if name
@@ -150,11 +154,11 @@ class Recorder:
         shape, rank = tuple(output.shape[1:]), self.image.ndim - 2
         if mark is None:
             return LayerRow(name, kind, shape, calls, why="its output does not depend on the image")
-        found = mark.place.footprint(rank) if output.ndim == rank + 2 else None
+        layout, found = mark.place.placed(rank) or (CHANNELS_FIRST, None)
         why = ""
         if found is None:
             lost = mark.place.lost
-            why = f"the path from the image is lost at operation {lost!r}" if lost else _layout(shape, rank)
+            why = f"the path from the image is lost at operation {lost!r}" if lost else _no_map(shape, rank)
         return LayerRow(
             name,
             kind,
@@ -166,10 +170,11 @@ class Recorder:
             activated=mark.activated,
             linear=mark.linear,
             passing=mark in entered,
+            layout=layout,
         )
 
 
-def _layout(shape: tuple[int, ...], rank: int) -> str:
+def _no_map(shape: tuple[int, ...], rank: int) -> str:
     if len(shape) == rank + 1:
         return "its axes are not those of the image in their order"
     return f"its output of shape {shape} is not (channels, {', '.join('ijk'[:rank])})"

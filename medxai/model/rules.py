@@ -2,7 +2,20 @@
 
 from collections.abc import Mapping
 
-from medxai.model.field import Dim, Field, Lost, along, blank, lost_in, moved, origins, regroup, unite
+from medxai.model.field import (
+    Dim,
+    Field,
+    Lost,
+    along,
+    blank,
+    lost_in,
+    moved,
+    origins,
+    prefix_of,
+    prefixed,
+    regroup,
+    unite,
+)
 from medxai.model.operations import ACTIVATIONS, NORMS, OPERANDS, Call, Rule, tensors
 from medxai.model.window_rules import WINDOW_RULES
 
@@ -52,6 +65,11 @@ def _cat(call: Call) -> Field:
     known = [f for _, f in parts if f is not None]
     dims = [unite([f.dims[d] for f in known], call.name) for d in range(call.out.ndim)]
     dims[dim] = along(call.out.shape[dim], lost_in([f.dims[dim] for f in known], call.name))
+    told = [f is not None and bool(origins(f.dims[dim])) for _, f in parts]
+    if sum(told) == 1 and told[-1] and len(parts) > 1 and len(known[-1].dims) == 3:  # class tokens before the others
+        dims[dim] = prefixed(sum(t.shape[dim] for t, _ in parts[:-1]), known[-1].dims[dim], call.name)
+        if prefix_of(dims[dim]):
+            return Field(tuple(dims))
     if len(known) == 1:  # zeros before or after it: padding by hand
         start = sum(t.shape[dim] for t, _ in parts[: [f is not None for _, f in parts].index(True)])
         dims[dim] = moved(known[0].dims[dim], call.out.shape[dim], (1.0, -start, -start), call.name)

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from medxai.model.field import Field, along, axis_of, blank, lost_in, moved
+from medxai.model.field import Field, along, axis_of, blank, lost_in, moved, picked
 from medxai.model.operations import Call, Rule
 
 Number = int | float
@@ -128,7 +128,10 @@ def _windowed(call: Call, windows: Sequence[Window]) -> Field:
 def _shifted(call: Call, out: Tensor, windows: Mapping[int, Window]) -> Field:
     dims = list(call.subject[1].dims)
     for d, window in windows.items():
-        if window != (1, 0, 0) or out.shape[d] != math.prod(n for n, _ in dims[d]):
+        part = picked(dims[d], int(window[1]), out.shape[d]) if window[0] == 1 and window[1] == window[2] else None
+        if part is not None:
+            dims[d] = part
+        elif window != (1, 0, 0) or out.shape[d] != math.prod(n for n, _ in dims[d]):
             dims[d] = moved(dims[d], out.shape[d], window, call.name)
     return Field(tuple(dims))
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from monai.networks.blocks import SubpixelUpsample
-from monai.networks.nets import DenseNet121, EfficientNet, SEResNet50, ViT, resnet18, resnet50
+from monai.networks.nets import DenseNet121, EfficientNet, SEResNet50, resnet18, resnet50
 from torch import nn
 from torch.nn.functional import avg_pool2d, instance_norm, interpolate, pad
 
@@ -158,14 +158,6 @@ def test_cells_of_resnet18_are_not_where_interpolation_puts_them():
         found = footprint(trace(model, (1, 1, 224, 224)), "layer4")
         off[stride] = (found.jump[0] - 1) / 2 - found.start[0]
     assert off == {1: 7.5, 2: 15.5}
-
-
-@pytest.mark.parametrize("ndim", [2, 3])
-def test_tokens_have_no_known_place(ndim):
-    size = (32,) * ndim
-    model = ViT(1, size, (16,) * ndim, 48, 96, 2, 4, classification=True, spatial_dims=ndim)
-    with pytest.raises(FootprintError, match=r"blocks\.1.*Pick a layer"):
-        footprint(trace(model, (1, 1, *size)), "blocks.1")
 
 
 def test_partial_write_is_not_followed():

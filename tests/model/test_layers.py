@@ -100,15 +100,9 @@ def test_auto_of_a_network_whose_classes_are_a_map_is_the_last_map_that_weights_
     assert resolve_layer(traced, "classifier.2") == ("classifier.2", ())
 
 
-def test_auto_warns_of_tokens():
-    layer, (notice,) = resolve_layer(trace(vit(2), (1, 1, SIZE, SIZE)), "auto")
-    assert layer == "patch_embedding.patch_embeddings"
-    assert "tokens" in notice
-
-
-def test_token_layer_is_refused_with_a_hint():
-    with pytest.raises(LayerError, match=r"'blocks\.1' .*cannot carry a map.*tokens"):
-        resolve_layer(trace(vit(3), (1, 1, *(SIZE,) * 3)), "blocks.1")
+def test_layer_inside_an_attention_is_refused_with_a_hint():
+    with pytest.raises(LayerError, match=r"'blocks\.1\.attn' .*cannot carry a map.*say so: Layer"):
+        resolve_layer(trace(vit(3), (1, 1, *(SIZE,) * 3)), "blocks.1.attn")
 
 
 def test_unknown_name_is_answered_with_the_five_nearest_and_their_shapes():
