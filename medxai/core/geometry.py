@@ -90,10 +90,15 @@ class Geometry:
         return self.spacing
 
     @property
-    def voxel_size_mm(self) -> float:
-        """Volume (3D, mm3) or area (2D, mm2) of one voxel: the determinant of the axes, true for sheared grids too."""
-        _ = self.spacing_mm
+    def voxel_size(self) -> float:
+        """Volume (3D) or area (2D) of one voxel in `units`: the determinant of the axes, true for sheared grids too."""
         return float(abs(np.linalg.det(self.affine[:3, :3])))
+
+    @property
+    def voxel_size_mm(self) -> float:
+        """`voxel_size` in mm3 or mm2; refuses where the pixel size is unknown."""
+        _ = self.spacing_mm
+        return self.voxel_size
 
     @property
     def follows(self) -> tuple[int, int, int]:

@@ -17,7 +17,8 @@ class Attribution:
     """Raw signed maps (one per sample) of one target, at the resolution of `layer`; "" is the image itself.
 
     `footprint` says where the cells look where that is not the footprint of `layer` in the whole image; `details` are
-    what else the method found out, one number per sample.
+    what else the method found out, one number per sample or several. `amount` names what the values count, as "bits",
+    where each is the content of its cell.
     """
 
     maps: Maps
@@ -27,6 +28,7 @@ class Attribution:
     notices: tuple[str, ...] = ()
     footprint: Footprint | None = None
     details: Mapping[str, Tensor] = field(default_factory=dict)
+    amount: str = ""
 
 
 @dataclass(frozen=True, slots=True)

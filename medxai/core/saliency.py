@@ -46,7 +46,7 @@ class Provenance:
     layer: str = ""
     score: float = nan
     notices: tuple[str, ...] = ()
-    details: Mapping[str, float] = field(default_factory=dict)
+    details: Mapping[str, float | tuple[float, ...]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -56,7 +56,8 @@ class Provenance:
 class Saliency:
     """Raw, signed, float32 values of the cells in `geometry`; `seen` is the grid of voxels that the model saw.
 
-    `source` is the grid of the image that was explained, where it is known.
+    `source` is the grid of the image that was explained, where it is known. `amount` names what the values count, as
+    "bits", where each is the content of its cell and not a height: read on another grid they become a density.
     """
 
     data: LayerMap
@@ -65,6 +66,7 @@ class Saliency:
     provenance: Provenance
     status: Status = Status()
     source: Geometry | None = None
+    amount: str = ""
 
     def __post_init__(self) -> None:
         if tuple(self.data.shape) != self.geometry.shape or self.data.dtype != torch.float32:
@@ -77,6 +79,8 @@ class Saliency:
     def on(self, geometry: Geometry) -> Map:
         """The map at every voxel of `geometry`, interpolated linearly and once; NaN where the model never looked.
 
+        Amounts are read per mm3 (per mm2 in 2D, per pixel where the spacing is unknown), such that their integral over
+        what the model saw is the sum of the cells.
         Raises GeometryError where one grid is in millimetres and the pixel size of the other is unknown.
         """
         if geometry.units != self.geometry.units:
@@ -86,4 +90,13 @@ class Saliency:
                 remedy="Give the pixel size of the one that states none: spacing=(row_mm, column_mm), or --spacing.",
             )
         values = read_on(self.data, self.geometry, geometry)
+        if self.amount:
+            values = values * self._per_unit
         return values.masked_fill(~inside(self.seen, geometry), torch.nan)
+
+    @property
+    def _per_unit(self) -> float:
+        """What turns interpolated contents of cells into a density whose integral over the seen grid is their sum."""
+        interpolated = read_on(self.data, self.geometry, self.seen).double().sum() * self.seen.voxel_size
+        total = self.data.double().sum()
+        return float(total / interpolated) if float(interpolated) else 0.0

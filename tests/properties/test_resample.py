@@ -88,3 +88,19 @@ def test_pixels_of_unknown_size_are_not_read_in_millimetres():
     saliency = Saliency(torch.ones(4, 4), unknown, unknown, NOTHING)
     with pytest.raises(GeometryError, match="pixel size"):
         saliency.on(Geometry(np.eye(4), (4, 4)))
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_amounts_keep_their_sum_on_every_grid(ndim):
+    """Bits per cell are read as a density: its integral over what the model saw is the total, at any resolution."""
+    torch.manual_seed(0)
+    turned = np.diag([*(2.0, 3.0, 1.5)[:ndim], *[1.0] * (4 - ndim)])
+    seen = Geometry(turned, (40, 48, 32)[:ndim])
+    cells = seen.coarse((3.5,) * ndim, (8.0,) * ndim, (5, 6, 4)[:ndim])
+    saliency = Saliency(torch.rand(cells.shape), cells, seen, NOTHING, amount="bits")
+    total = float(saliency.data.sum())
+    for step in (0.5, 1.0, 2.0, 4.0):
+        shape = [int(n / step) for n in seen.shape]
+        grid = seen.coarse([(step - 1) / 2] * ndim, [step] * ndim, shape)
+        integral = float(saliency.on(grid).nansum()) * grid.voxel_size
+        assert integral == pytest.approx(total, rel=1e-5 if step == 1 else 5e-3)

@@ -130,6 +130,7 @@ class IBA(LayerMethod):
             (*layer.notices, *seen.remarks),
             layer.footprint,
             details,
+            "bits",
         )
 
 
