@@ -5,7 +5,7 @@ import warnings
 
 import typer
 
-from medxai.cli import commands, tables
+from medxai.cli import commands, inspect, tables
 
 app = typer.Typer(
     name="medxai",
@@ -16,6 +16,7 @@ app = typer.Typer(
 )
 app.command("explain")(commands.explain)
 app.command("evaluate")(commands.evaluate)
+app.command("inspect")(inspect.inspect)
 app.command("layers")(tables.layers)
 app.command("methods")(tables.methods)
 app.command("metrics")(tables.metrics)

@@ -28,7 +28,7 @@ class Contents:
 def contents(path: Path) -> Contents:
     """Every DICOM file at or below `path`, or that a DICOMDIR at `path` lists. Raises `InputError`."""
     if path.is_dir():
-        files, remarks = _below(path)
+        files, remarks = files_below(path)
         return _sorted_out(files, remarks)
     header = header_of(path)
     if header is None:
@@ -74,7 +74,8 @@ def is_directory(header: Header) -> bool:
     return "DirectoryRecordSequence" in header.dataset or header.dataset.get("SOPClassUID") == _DIRECTORY
 
 
-def _below(root: Path) -> tuple[list[Path], list[str]]:
+def files_below(root: Path) -> tuple[list[Path], list[str]]:
+    """All files in and below a folder, in the order of their names, and what was not followed. Raises `InputError`."""
     files: list[Path] = []
     links = 0
     for folder, inner, names in os.walk(root, onerror=_refuse_folder):
