@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import Any, overload
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from medxai.core.layer import Layer
 from medxai.core.protocols import Attribution, Attributor
@@ -123,10 +123,15 @@ def _place(found: Attribution, target: str, prepared: Prepared, traced: Trace, s
         layer=found.layer,
         score=float(found.scores[0]),
         notices=tuple(dict.fromkeys((*shared.notices, *remarks))),
-        details={name: float(values[0]) for name, values in found.details.items()},
+        details={name: _plain(values[0]) for name, values in found.details.items()},
     )
     data, status = found.maps[0].detach().to("cpu", torch.float32), found.status[0]
-    return Saliency(data if status.ok else data.nan_to_num(0, 0, 0), grid, prepared.geometry, provenance, status)
+    data = data if status.ok else data.nan_to_num(0, 0, 0)
+    return Saliency(data, grid, prepared.geometry, provenance, status, amount=found.amount)
+
+
+def _plain(value: Tensor) -> float | tuple[float, ...]:
+    return tuple(value.flatten().tolist()) if value.ndim else float(value)
 
 
 def _check(method: Attributor, targets: Sequence[Target], recipe: Recipe) -> None:
