@@ -7,10 +7,10 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from medxai.attribution import class_activation, eigen_cams, gradient_cams, kernel_pca, smooth
+from medxai.attribution import class_activation, eigen_cams, gradient_cams, kernel_pca, norm_grad, smooth
 from medxai.core.protocols import Attributor
 from medxai.errors import CatalogError, UnknownNameError
-from medxai.metrics import detection, distance, ehr, localisation, peaks, thresholds
+from medxai.metrics import chexlocalize, complexity, detection, distance, ehr, localisation, peaks, thresholds
 from medxai.metrics.spec import MetricSpec
 
 T = TypeVar("T")
@@ -20,6 +20,7 @@ _METHODS: tuple[Callable[..., Attributor], ...] = (
     *eigen_cams.METHODS,
     *kernel_pca.METHODS,
     *smooth.METHODS,
+    *norm_grad.METHODS,
 )
 _BUILT_IN = (
     *localisation.METRICS,
@@ -28,6 +29,8 @@ _BUILT_IN = (
     *distance.METRICS,
     *detection.METRICS,
     *peaks.METRICS,
+    *chexlocalize.METRICS,
+    *complexity.METRICS,
 )
 
 

@@ -90,7 +90,10 @@ class SmoothGradCAMPlusPlus(CAM):
     def _kept(self, A: Features) -> Tensor:
         """1 where a gradient counts, 0 elsewhere: (1, K, *cells)."""
         channels, sizes = A.shape[1], tuple(A.shape[2:])
-        picks = {"channels": [(c,) for c in self.channels or ()], "region": list(self.region or ())}
+        picks: dict[str, list[tuple[int, ...]]] = {
+            "channels": [(c,) for c in self.channels or ()],
+            "region": list(self.region or ()),
+        }
         for (name, picked), limits in zip(picks.items(), ((channels,), sizes), strict=True):
             beyond = [p for p in picked if len(p) != len(limits) or not all(map(_below, p, limits))]
             if beyond:
