@@ -53,7 +53,7 @@ def place(
         return Geometry(scale @ np.diag([*steps, 1.0]), shape, "unknown"), (*notices, _NOWHERE)
     if "sform" in coded and not steps.all():
         coded, notices = ("sform",), (*notices, notice("N06", "pixdim is not positive: steps of the sform used"))
-    forms = {name: scale @ _FORMS[name](path, header, steps) for name in coded}
+    forms = {name: scale @ _finite(path, name, _FORMS[name](path, header, steps)) for name in coded}
     with blaming(path, "N08"):
         geometry = Geometry(forms[coded[0]], shape)
     if options.affine is None:
@@ -127,6 +127,18 @@ def _qform(path: Path, header: NiftiHeader, steps: Steps) -> Affine:
 
 
 _FORMS: Mapping[Form, Callable[[Path, NiftiHeader, Steps], Affine]] = {"sform": _sform, "qform": _qform}
+
+
+def _finite(path: Path, name: Form, affine: Affine) -> Affine:
+    if not np.isfinite(affine).all():
+        raise GeometryError(
+            f"{path}: the {name} is no affine.",
+            expected="finite numbers",
+            found=f"{affine[:3].tolist()}",
+            remedy="Repair the header, or choose the other one with affine= (--affine), if there is one.",
+            code="N08",
+        )
+    return affine
 
 
 def _refuse_quarrel(path: Path, forms: Mapping[Form, Affine], shape: tuple[int, ...]) -> None:

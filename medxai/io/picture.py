@@ -54,7 +54,8 @@ def _pixels(path: Path, content: bytes) -> tuple[Array, tuple[str, ...]]:
     from PIL import Image, ImageOps
 
     try:
-        with warnings.catch_warnings(), io.BytesIO(content) as file:
+        with warnings.catch_warnings(record=True) as remarks, io.BytesIO(content) as file:
+            warnings.simplefilter("always")
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(file, formats=FORMATS) as page:
                 bits, inverted = depth(page, content), white_is_zero(page)
@@ -73,15 +74,16 @@ def _pixels(path: Path, content: bytes) -> tuple[Array, tuple[str, ...]]:
             remedy="Copy it again.",
             code="P07",
         ) from error
-    image, notices = _opaque(path, image, _about_turn(turn))
+    damaged = (notice("P07", "the decoder remarks on damaged metadata"),) if remarks else ()
+    image, notices = _opaque(path, image, (*damaged, *_about_turn(turn)))
     if image.mode == "P":
         image, notices = image.convert("RGB"), (*notices, notice("P02", "colour palette applied"))
     if image.mode not in (*_GRAY, "RGB"):
         raise _unfit(path, f"pixels of kind {image.mode}")
     array = np.asarray(image)
     if array.ndim == 2:
-        gray, remarks = _gray(array, bits, inverted)
-        return gray[None], (*notices, *remarks)
+        gray, more = _gray(array, bits, inverted)
+        return gray[None], (*notices, *more)
     if (array == array[..., :1]).all():
         one = notice("P10", "three equal colour channels read as one gray channel")
         return _gray(array[..., 0], 8, inverted=False)[0][None], (*notices, one)
