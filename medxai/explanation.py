@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from medxai.core.layer import Layer
-from medxai.core.protocols import Attribution, Attributor
+from medxai.core.protocols import Attribution, Attributor, Physical
 from medxai.core.saliency import Provenance, Saliency
 from medxai.core.target import Target
 from medxai.core.volume import Case
@@ -77,7 +77,7 @@ def explain(  # noqa: PLR0913 - what is explained, and three settings of the run
     network = tapped(model, output, tuple(images.shape))
     traced = trace(network, tuple(images.shape))
     with seeded(seed, place):
-        found = _resolved(method, traced).attribute(network, images, targets)
+        found = _resolved(method, traced, prepared).attribute(network, images, targets)
     shared = Provenance(
         method=type(method).__name__,
         parameters=_parameters(method),
@@ -149,11 +149,15 @@ def _check(method: Attributor, targets: Sequence[Target], recipe: Recipe) -> Non
             raise UsageError(f"This {name} cannot be used.", expected=expected, found=repr(found))
 
 
-def _resolved(method: Attributor, traced: Trace) -> Attributor:
-    """The method with its layers looked up, and known to be such whose place in the image can be told."""
+def _resolved(method: Attributor, traced: Trace, prepared: Prepared) -> Attributor:
+    """The method with its layers looked up, known to have a place in the image, and its millimetres turned to cells."""
     given = _layers(method)
     changed: Any = method
     resolved: Attributor = replace(changed, **{name: _located(traced, value) for name, value in given.items()})
+    if isinstance(resolved, Physical):
+        jump = resolved.layer.footprint.jump
+        spacing = prepared.geometry
+        return resolved.in_cells(lambda: tuple(mm * j for mm, j in zip(spacing.spacing_mm, jump, strict=True)))
     return resolved
 
 

@@ -1,8 +1,8 @@
 """The shape of an attribution method, and of what it returns."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -54,4 +54,15 @@ class Attributor(Protocol):
 
     def attribute(self, model: nn.Module, images: Images, targets: Sequence[Target]) -> tuple[Attribution, ...]:
         """One attribution per target; what the targets share (the forward pass) is computed once."""
+        ...
+
+
+@runtime_checkable
+class Physical(Protocol):
+    """A method with lengths in millimetres, which it can state in cells of the layer it explains."""
+
+    layer: Any
+
+    def in_cells(self, cell_mm: Callable[[], tuple[float, ...]]) -> Attributor:
+        """The method without millimetres; `cell_mm` tells the size of a cell and raises where it is unknown."""
         ...

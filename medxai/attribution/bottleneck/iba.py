@@ -1,7 +1,7 @@
 """Information-bottleneck attribution: the bits of one layer that a decision needs, each method its objective."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from typing import ClassVar, Literal
 
@@ -52,6 +52,12 @@ class IBA(LayerMethod):
     copies: int = 8
     shared_channels: bool = False
     voxels: int = 2**21
+
+    def in_cells(self, cell_mm: Callable[[], tuple[float, ...]]) -> "IBA":
+        """The same method with sigma in cells: sigma_mm over the size of a cell along each axis."""
+        if self.sigma_mm is None:
+            return self
+        return replace(self, sigma=tuple(self.sigma_mm / size for size in cell_mm()), sigma_mm=None)
 
     def read(self, seen: Pass, captured: Captured) -> tuple[Attribution, ...]:
         found = [self._one(seen, captured, sample) for sample in range(len(seen.images))]
