@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from medxai.metrics.places import Voxels, touching
-from medxai.metrics.spec import Undefined
+from medxai.metrics.places import Voxels, region, touching
+from medxai.metrics.reading import Reading
+from medxai.metrics.spec import MetricSpec, Undefined
 from medxai.shapes import LayerMap, Map, MaskArray
 
 THRESHOLDS: Mapping[str, float] = MappingProxyType(
@@ -46,15 +47,16 @@ def enlarged(values: LayerMap, shape: Sequence[int]) -> Map:
 def otsu_region(values: Map) -> MaskArray:
     """The published region of an enlarged map: above Otsu's threshold, holes filled, single pixels dropped.
 
-    A constant map has no region.
+    A constant map has no region. What the model never saw (NaN) is in none and no part of Otsu's two classes.
     """
     from skimage.filters import threshold_otsu
 
+    seen = ~values.isnan()
     scaled = _scaled(values)
     if scaled is None:
         return torch.zeros(values.shape, dtype=torch.bool)
     grey = (255 * scaled).numpy().astype(np.uint8)
-    return torch.from_numpy(_redrawn(grey > threshold_otsu(grey)))
+    return torch.from_numpy(_redrawn(grey > threshold_otsu(grey[seen.numpy()]))) & seen
 
 
 def region_above(values: Map, threshold: float) -> MaskArray:
@@ -103,7 +105,8 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _scaled(values: Map) -> Map | None:
-    raised = values - values.min()
+    least = values[~values.isnan()].min()
+    raised = values.nan_to_num(nan=float(least)) - least
     top = raised.max()
     return raised / top if float(top) > 0 else None
 
@@ -116,3 +119,27 @@ def _redrawn(region: Voxels) -> Voxels:
     beside, number = ndimage.label(np.pad(~region | single[parts], 1, constant_values=True))
     within = (slice(1, -1),) * region.ndim
     return np.asarray(beside[within] != beside.flat[0])
+
+
+def chexlocalize_hit(reading: Reading) -> float:
+    """1 where the first maximum in reading order lies in the mask, else 0: the hit rate of CheXlocalize."""
+    if reading.undefined:
+        return Undefined(reading.undefined)
+    return hit(reading.values.nan_to_num(nan=float(reading.ranking.values[0])), _whole(reading))
+
+
+def chexlocalize_iou(reading: Reading) -> float:
+    """Intersection over union with the published region of CheXlocalize: Otsu's, its holes filled."""
+    if reading.undefined:
+        return Undefined(reading.undefined)
+    return iou(otsu_region(reading.values), _whole(reading))
+
+
+def _whole(reading: Reading) -> MaskArray:
+    return torch.from_numpy(region(reading))
+
+
+METRICS = tuple(
+    MetricSpec(fn, "mask", best=1.0, span=(0.0, 1.0), claims=("exact", "inverted"), ties="first")
+    for fn in (chexlocalize_hit, chexlocalize_iou)
+)

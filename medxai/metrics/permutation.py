@@ -1,6 +1,6 @@
 """How often the same map scores as well on the same finding laid elsewhere in the image."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isnan
 
@@ -19,7 +19,7 @@ class Permutation:
 
 
 def permutation(
-    reading: Reading, metrics: dict[str, tuple[Callable[[Reading], float], str]], number: int = 99, seed: int = 0
+    reading: Reading, metrics: Mapping[str, tuple[Callable[[Reading], float], str]], number: int = 99, seed: int = 0
 ) -> dict[str, Permutation]:
     """For each metric (with its better direction) p = (1 + places at least as good) / (1 + places): one-sided.
 

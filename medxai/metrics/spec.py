@@ -20,7 +20,7 @@ from typing import Literal
 
 Needs = Literal["map", "mask", "probe", "method"]
 Better = Literal["higher", "lower", "neither"]
-Ties = Literal["expected", "together"]
+Ties = Literal["expected", "together", "first"]
 
 RUNGS = ("exact", "blurred", "shifted", "random", "inverted")
 """The power ladder: the evidence itself, blurred, shifted by 10 mm, noise, and the complement of the evidence."""
@@ -52,7 +52,8 @@ class MetricSpec:
     `best` is None where the best value depends on the case or none is best. `uniform` is the score of a uniform map
     given the share of the field that the mask fills; None where that is no function of the share. `claims` names the
     rungs of the power ladder, best first, that the metric ranks strictly and in this order; empty for no promise.
-    `ties` says whether equal values count in expectation over their random order or pass a threshold together.
+    `ties` says whether equal values count in expectation over their random order, pass a threshold together or, in a
+    published protocol, are told apart by who comes first.
     `unit` is "mm" or "mL" for metrics that refuse an unknown pixel size. `bound` flags what is chosen in view of the
     annotation and thus only an upper bound. The name is that of the function unless one is given, as to a function
     of which a parameter was fixed by `functools.partial`.

@@ -177,7 +177,7 @@ def test_a_degenerate_file_stays_degenerate(run, scan):
     for row in json.loads(text)["scores"]:
         assert row["value"] is None
         assert row["reason"] == "degenerate map: no positive evidence"
-        assert row["chance"]["uniform"] > 0
+        assert row["chance"]["uniform"] is not None
 
 
 def test_several_images_are_the_channels_of_one_case(run, scan, tmp_path):

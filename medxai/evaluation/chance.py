@@ -1,0 +1,80 @@
+"""What a score is held against, and the rows that come of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from medxai.core.resample import read_on
+from medxai.core.saliency import Saliency
+from medxai.core.volume import Volume
+from medxai.errors import GeometryError
+from medxai.metrics import chance
+from medxai.metrics.permutation import permutation
+from medxai.metrics.reading import Reading
+from medxai.metrics.spec import MetricSpec
+
+
+@dataclass(frozen=True)
+class Chance:
+    """What to compare with besides a uniform map and a centre prior.
+
+    `image` adds the map of its edges; `others`, saliency of other patients for the same target, adds their mean;
+    `noise` adds a map of random values; `places` lays the finding at that many other places of the field and states
+    the share of them that score as well.
+    """
+
+    image: Volume | None = None
+    others: tuple[Saliency, ...] = ()
+    noise: bool = False
+    places: int = 0
+    seed: int = 0
+
+
+UNIFORM_AND_CENTRE = Chance()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The chance maps of one reading, each drawn once and sorted once."""
+
+    reading: Reading
+    against: Chance
+
+    @cached_property
+    def maps(self) -> Mapping[str, Reading]:
+        """Readings of the maps that know nothing, by name."""
+        values, asked = self.reading.values, self.against
+        maps = dict(chance.baselines(values))
+        if asked.image is not None:
+            grid = self.reading.grid
+            if asked.image.geometry.units != grid.units:
+                raise GeometryError("Image and annotation must both state their pixel size, or neither.")
+            mean = asked.image.data.float().mean(0)
+            maps["edges"] = chance.edges(values, read_on(mean, asked.image.geometry, grid), grid.spacing)
+        if asked.others:
+            maps["others"] = chance.others(values, [other.data for other in asked.others])
+        if asked.noise:
+            maps["noise"] = chance.noise(values, asked.seed)
+        return {name: self.reading.of(values) for name, values in maps.items()}
+
+    def of(self, spec: MetricSpec) -> Mapping[str, float]:
+        """What each chance map scores; for a uniform map its closed form, where all of the mask was seen."""
+        if spec.needs == "map":
+            return {}
+        known = self._share if spec.uniform is not None else None
+        rows = {} if known is None or spec.uniform is None else {"uniform": spec.uniform(known)}
+        return {name: rows[name] if name in rows else float(spec.fn(of)) for name, of in self.maps.items()}
+
+    def p_values(self, specs: tuple[MetricSpec, ...]) -> Mapping[str, float]:
+        """One-sided, for the metrics that need no millimetres (whose places do not share the order of the voxels)."""
+        if not self.against.places or self.reading.undefined:
+            return {}
+        asked = {s.name: (s.fn, s.better) for s in specs if s.needs == "mask" and not s.unit and s.better != "neither"}
+        found = permutation(self.reading, asked, self.against.places, self.against.seed)
+        return {name: float(row.p) for name, row in found.items()}
+
+    @cached_property
+    def _share(self) -> float | None:
+        found = self.reading.ranking
+        caught = float(found.shares.sum())
+        return caught / found.values.size if found.values.size and 0 < caught >= self.reading.mask_size else None
