@@ -8,7 +8,7 @@ import torch
 from medxai.core.resample import inside
 from medxai.core.volume import Case, Mask
 from medxai.errors import UsageError
-from medxai.evaluation import share_within
+from medxai.evaluation import belonging, share_within
 from medxai.io.options import DEFAULT, ReadOptions
 from medxai.io.read import load_case, read_mask
 from medxai.overlay import NAMES
@@ -36,7 +36,8 @@ def read_inputs(
 
     A DICOM mask is placed on the grid of `mask_image`, else on that of the first image.
 
-    Raises MaskError where a mask that is not empty lies wholly outside the image.
+    Raises MaskError where mask and image do not belong together, and where a mask that is not empty lies wholly outside
+    the image.
     """
     size = parse_spacing(spacing)
     case = load_case(*images, options=options)
@@ -45,6 +46,7 @@ def read_inputs(
     if mask is None:
         return case, None
     region = read_region(mask, label, spacing, options, mask_image or images[0])
+    belonging(case.image.geometry, region, options)
     if region.geometry.units == case.image.geometry.units:
         share_within(region, inside(case.image.geometry, region.geometry))
     return case, region

@@ -63,7 +63,7 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter per option
         step("explaining")
         saliency = medxai.explain(network, case, how, goal, prepare, device=device, seed=seed)
         step("scoring")
-        evaluation = None if region is None else medxai.evaluate(saliency, region)
+        evaluation = None if region is None else medxai.evaluate(saliency, region, options=options)
         step("writing")
         medxai.save_overlay(saliency, case, out, region, evaluation)
     from medxai.cli.report import show_evaluation, show_saliency
@@ -94,7 +94,7 @@ def evaluate(
 
         found, region = medxai.load_overlay(saliency), read_region(mask, label, spacing, options, mask_image)
         step("scoring")
-        evaluation = medxai.evaluate(found, region)
+        evaluation = medxai.evaluate(found, region, options=options)
     if as_json:
         print_json(evaluation.as_dict())
     else:

@@ -92,13 +92,14 @@ def _stored(
     path = source.path
     one = prod(header.shape[a] for a in axes) * header.dtype.itemsize
     _refuse_giant(source, header, one, options)
-    head = 348 if header.fields.dtype.itemsize == 348 else 540
-    first = header.offset + (options.volume or 0) * one
+    head = int(header.fields.dtype.itemsize)
+    before = (options.volume or 0) * one if header.bytes > one else 0
+    first = header.offset + before
     skipped = source.skip(first - head)
     buffer = np.empty(one if skipped == first - head else 0, np.uint8)
     came = source.fill(buffer.data)
     slice_ = prod(header.shape[: min(2, len(header.shape) - 1)]) * header.dtype.itemsize
-    rest = header.bytes - (options.volume or 0) * one - one
+    rest = header.bytes - before - one
     left = source.finish(rest + slice_) if came == one else 0
     if came < one or left < rest:
         raise InputError(
@@ -138,22 +139,19 @@ def _about_rest(path: Path, left: int, slice_: int) -> tuple[str, ...]:
 
 def _one_part(path: Path, stored: Array, options: ReadOptions) -> Array:
     """The one number per voxel that is asked for of colour or complex voxels; other voxels as they are."""
-    names, part = stored.dtype.names or (), options.component or ""
-    if names and part in _COLOURS:
+    part = options.component or ""
+    if stored.dtype.names and part in _COLOURS:
         return stored[_COLOURS[part]]
     if stored.dtype.kind == "c" and part in _PARTS:
         return np.asarray(_PARTS[part](stored))
-    if not names and stored.dtype.kind != "c" and not part:
+    if stored.dtype.names is None and stored.dtype.kind != "c":
         return stored
-    kind = f"{'colour' if names else 'complex' if stored.dtype.kind == 'c' else 'plain'} voxels"
-    choices = list(_COLOURS) if names else list(_PARTS) if stored.dtype.kind == "c" else []
+    choices = list(_COLOURS if stored.dtype.names else _PARTS)
     raise InputError(
-        f"{path}: voxels are neither integers nor real numbers."
-        if choices
-        else f"{path}: voxels have one number each, so none can be chosen.",
-        expected="one number per voxel" if not part else f"a component among {choices}",
-        found=kind,
-        remedy=f"Choose one with component= (--component) {', '.join(choices)}." if choices else "Leave it out.",
+        f"{path}: voxels are neither integers nor real numbers.",
+        expected="one number per voxel",
+        found="colour voxels" if stored.dtype.names else "complex voxels",
+        remedy=f"Choose one with component= (--component): {', '.join(choices)}.",
         code="N27",
     )
 

@@ -46,7 +46,7 @@ def place(
     unit = _unit(path, header)
     scale = np.diag([_MM.get(unit, 1.0)] * 3 + [1.0])
     steps, notices = _steps(header, len(shape))
-    coded = _coded(path, header, options)
+    coded = _coded(header, options)
     if not coded:
         if not steps.all():
             raise _no_steps(path, header, "and neither sform nor qform is set")
@@ -56,28 +56,20 @@ def place(
     forms = {name: scale @ _finite(path, name, _FORMS[name](path, header, steps)) for name in coded}
     with blaming(path, "N08"):
         geometry = Geometry(forms[coded[0]], shape)
-    if options.affine is None:
+    if options.affine in coded:
+        notices = (*notices, notice("N01", f"{options.affine} taken as the user chose"))
+    else:
         _refuse_quarrel(path, forms, shape)
         _refuse_other_steps(path, geometry, scale[0, 0] * steps)
-    else:
-        notices = (*notices, notice("N01", f"{options.affine} taken as the user chose"))
     if header.fields["descrip"].item() == PIXEL_FRAME:
         return Geometry(geometry.affine, shape, "unknown"), (*notices, _PIXELS)
     return geometry, (*notices, *_about_unit(unit))
 
 
-def _coded(path: Path, header: NiftiHeader, options: ReadOptions) -> tuple[Form, ...]:
-    """The forms whose code is set, or the one that the user chose of them."""
+def _coded(header: NiftiHeader, options: ReadOptions) -> tuple[Form, ...]:
+    """The forms whose code is set, or of several the one that the user chose."""
     coded = tuple(name for name in _FORMS if int(header.fields[f"{name}_code"]) > 0)
-    if options.affine in (None, *coded):
-        return coded if options.affine is None else (options.affine,)
-    raise GeometryError(
-        f"{path}: there is no {options.affine} to take.",
-        expected=f"{options.affine}_code above 0",
-        found=f"{options.affine}_code {header.fields[f'{options.affine}_code']}",
-        remedy="Leave the choice out.",
-        code="N01",
-    )
+    return (options.affine,) if options.affine in coded else coded
 
 
 def _steps(header: NiftiHeader, axes: int) -> tuple[Steps, tuple[str, ...]]:

@@ -144,9 +144,8 @@ def test_n01_the_user_decides_between_two_affines(tmp_path: Path, form: str) -> 
     volume = read_nifti(path, ReadOptions(affine=form))
     assert farthest_mm(volume, {"sform": moved, "qform": AFFINE}[form]) < 1e-3
     assert codes(volume.notices) == ("N01",)
-    with pytest.raises(MedxaiError, match=f"no {form} to take") as caught:
-        read_nifti(put(tmp_path, changed(PLAIN, **{f"{form}_code": 0})), ReadOptions(affine=form))
-    assert caught.value.code == "N01"
+    alone = put(tmp_path, changed(PLAIN, **{f"{form}_code": 0}))
+    assert farthest_mm(read_nifti(alone, ReadOptions(affine=form)), AFFINE) < 1e-3
 
 
 def test_n02_the_user_may_believe_the_sform(tmp_path: Path) -> None:
@@ -237,10 +236,13 @@ def test_n27_one_part_of_complex_and_coloured_voxels(tmp_path: Path) -> None:
     colour["G"] = address() % 200
     path = put(tmp_path, phantom(voxels=colour))
     assert np.array_equal(read_nifti(path, ReadOptions(component="green")).data[0].numpy(), address() % 200)
-    for component in ("real", "red"):
-        with pytest.raises(MedxaiError) as caught:
-            read_nifti(put(tmp_path, PLAIN), ReadOptions(component=component))
-        assert caught.value.code == "N27"
+    with pytest.raises(MedxaiError) as caught:
+        read_nifti(path, ReadOptions(component="real"))
+    assert caught.value.code == "N27"
+    plain = read_nifti(
+        put(tmp_path, PLAIN), ReadOptions(component="red", volume=3)
+    )  # as of a mask beside such an image
+    assert np.array_equal(plain.data[0].numpy(), address())
 
 
 @pytest.mark.parametrize("dtype", ["float64", "uint32", "int64", "uint64"])
