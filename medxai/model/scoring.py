@@ -28,6 +28,12 @@ def linked(output: Any, link: Link) -> Any:
     return _LINKS[link](output)
 
 
+def laid_out(images: Images) -> Images:
+    """The images in float32 with channels last in memory: convolutions without gradients run 1.1 to 2 times as fast."""
+    layout = {4: torch.channels_last, 5: torch.channels_last_3d}.get(images.ndim, torch.contiguous_format)
+    return images.to(torch.float32, memory_format=layout)
+
+
 @dataclass(frozen=True, eq=False)
 class Scorer:
     """One number per image: `target`, read from the linked output of the model, which is left as it was found.
@@ -42,7 +48,7 @@ class Scorer:
 
     def __call__(self, images: Images) -> Scores:
         with untouched(self.model, images.device) as network:
-            scores: Scores = self.target(self.linked(network(images.float()))).detach()
+            scores: Scores = self.target(self.linked(network(laid_out(images)))).detach()
         return scores
 
     def linked(self, output: Any) -> Any:
@@ -59,4 +65,5 @@ class Answers:
 
     def __call__(self, images: Images) -> Tensor:
         with untouched(self.model, images.device) as network:
-            return _LINKS[self.link](network(images.float())).detach()
+            answers: Tensor = linked(network(laid_out(images)), self.link).detach()
+        return answers
