@@ -7,7 +7,7 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from medxai.attribution import class_activation, eigen_cams, gradient_cams, kernel_pca, norm_grad, smooth
+from medxai.attribution import cf_cam, class_activation, eigen_cams, gradient_cams, kernel_pca, norm_grad, smooth
 from medxai.core.protocols import Attributor
 from medxai.errors import CatalogError, UnknownNameError
 from medxai.metrics import chexlocalize, complexity, detection, distance, ehr, localisation, peaks, thresholds
@@ -21,6 +21,7 @@ _METHODS: tuple[Callable[..., Attributor], ...] = (
     *kernel_pca.METHODS,
     *smooth.METHODS,
     *norm_grad.METHODS,
+    *cf_cam.METHODS,
 )
 _BUILT_IN = (
     *localisation.METRICS,
