@@ -1,7 +1,7 @@
 """How results look in a terminal."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from medxai.core.saliency import Saliency
-from medxai.evaluation import Evaluation
+from medxai.evaluation import Evaluation, Score
 
 
 def show_saliency(saliency: Saliency, out: Path) -> None:
@@ -24,19 +24,25 @@ def show_saliency(saliency: Saliency, out: Path) -> None:
 
 def show_evaluation(evaluation: Evaluation, said: Sequence[str] = ()) -> None:
     """The scores beside their chance rows, and the notices that were not `said` before."""
-    rows = [
-        {
-            "metric": s.metric,
-            "value": _number(s.value),
-            **{f"chance: {name}": _number(value) for name, value in s.chance.items()},
-            "reason": s.reason,
-        }
-        for s in evaluation.scores
-    ]
-    print_table(rows)
+    names = dict.fromkeys(name for score in evaluation.scores for name in score.chance)
+    print_table([_row(score, names) for score in evaluation.scores])
+    if any(score.bound for score in evaluation.scores):
+        typer.echo("* chosen in view of the mask: an upper bound, not a score of the map alone")
     for notice in evaluation.notices:
         if notice not in said:
             typer.echo(f"note: {notice}")
+
+
+def _row(score: Score, chance: Iterable[str]) -> dict[str, str]:
+    known = {name: _number(score.chance[name]) if name in score.chance else "" for name in chance}
+    return {
+        "metric": f"{score.metric}{'*' if score.bound else ''}",
+        "value": _number(score.value),
+        "unit": score.unit,
+        **{f"chance: {name}": value for name, value in known.items()},
+        "p": "" if score.p is None else f"{score.p:.3f}",
+        "reason": score.reason,
+    }
 
 
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:

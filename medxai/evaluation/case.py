@@ -110,7 +110,7 @@ def _scores(specs: Sequence[MetricSpec], rows: Rows, degenerate: str) -> tuple[S
             scores.append(Score(spec.name, float("nan"), {}, "the pixel size is unknown", spec.unit, spec.best))
             continue
         value = Undefined(degenerate) if degenerate else spec.fn(rows.reading)
-        p = p_values.get(spec.name, float("nan"))
+        p = p_values.get(spec.name)
         scores.append(Score(spec.name, float(value), rows.of(spec), reason(value), spec.unit, spec.best, spec.bound, p))
     return tuple(scores)
 

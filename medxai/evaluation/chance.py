@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import isnan
 
 from medxai.core.resample import read_on
 from medxai.core.saliency import Saliency
@@ -71,7 +72,7 @@ class Rows:
             return {}
         asked = {s.name: (s.fn, s.better) for s in specs if s.needs == "mask" and not s.unit and s.better != "neither"}
         found = permutation(self.reading, asked, self.against.places, self.against.seed)
-        return {name: float(row.p) for name, row in found.items()}
+        return {name: float(row.p) for name, row in found.items() if not isnan(row.p)}
 
     @cached_property
     def _share(self) -> float | None:

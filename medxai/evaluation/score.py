@@ -12,7 +12,7 @@ from medxai.catalog import find
 class Score:
     """One metric's value beside what maps that know nothing would score; NaN has a reason.
 
-    `p` is the share of other places of the finding at which the same map scores as well, NaN where none were drawn;
+    `p` is the share of other places of the finding at which the same map scores as well, None where none was drawn;
     `bound` says that the value was chosen in view of the annotation, so that no honest use of the map reaches it.
     """
 
@@ -23,7 +23,11 @@ class Score:
     unit: str = ""
     best: float | None = None
     bound: bool = False
-    p: float = nan
+    p: float | None = None
+
+    def __post_init__(self) -> None:
+        if isnan(self.value):
+            object.__setattr__(self, "value", nan)  # one object, so that equal scores compare equal
 
     def skill(self, row: str = "uniform") -> float:
         """(value - chance) / (best - chance) with the named chance row: 0 is chance and 1 the best.
@@ -37,7 +41,7 @@ class Score:
         """Plain values for JSON; an undefined number is null and keeps its reason."""
         row: dict[str, Any] = {"metric": self.metric, "value": number(self.value), "unit": self.unit}
         row |= {"chance": {name: number(value) for name, value in self.chance.items()}, "reason": self.reason}
-        row |= {"p": self.p} if not isnan(self.p) else {}
+        row |= {} if self.p is None else {"p": self.p}
         return row | ({"chosen_in_view_of_the_mask": True} if self.bound else {})
 
 
