@@ -66,7 +66,7 @@ class CFCAM(CAM):
         strong = norms >= torch.quantile(norms, self.important)
         labels = torch.full((len(cells),), NOISE, device=cells.device)
         others = int((~strong).sum())
-        if others > 1:
+        if others > (1 if self.variant == "as_published" else 2):  # two have one distance: they would always be near
             apart = distances(cells[~strong], self.distance)
             upper = apart[~torch.eye(others, dtype=torch.bool, device=apart.device)].cpu().numpy()
             reach = max(1e-5, float(np.percentile(upper, 100 * self.reach)))
