@@ -14,6 +14,7 @@ from medxai.cli.options import (
     Label,
     MaskFile,
     MaskImage,
+    Output,
     RecipeFile,
     Seed,
     Spacing,
@@ -34,6 +35,10 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter per option
     factory_arg: FactoryArgs = None,
     method: Annotated[str, typer.Option("--method", help="A name from `medxai methods`.")] = "GradCAM",
     layer: Annotated[str, typer.Option("--layer", help="A name from `medxai layers`, or auto.")] = "auto",
+    output: Output = None,
+    signed: Annotated[
+        bool, typer.Option("--signed", help="Keep what speaks against the target, as negative values.")
+    ] = False,
     mask: MaskFile = None,
     label: Label = None,
     spacing: Spacing = None,
@@ -50,18 +55,19 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter per option
         import medxai
         from medxai import catalog
         from medxai.cli.checks import read_inputs, refuse_own_input
-        from medxai.cli.targets import parse_target
+        from medxai.cli.targets import keeping_sign, parse_output, parse_target
         from medxai.model.load import parse_factory_args
 
         refuse_own_input([*images, *([mask] if mask else [])], out)
         goal = parse_target(target)
-        how = catalog.method(method, layer)
+        part = None if output is None else parse_output(output)
+        how = keeping_sign(catalog.method(method, layer)) if signed else catalog.method(method, layer)
         prepare = medxai.Recipe.from_yaml(recipe)
         case, region = read_inputs(images, mask, label, spacing, options, mask_image)
         step("model")
         network = medxai.load_model(model, weights, factory_args=parse_factory_args(factory_arg or []))
         step("explaining")
-        saliency = medxai.explain(network, case, how, goal, prepare, device=device, seed=seed)
+        saliency = medxai.explain(network, case, how, goal, prepare, device=device, seed=seed, output=part)
         step("scoring")
         evaluation = None if region is None else medxai.evaluate(saliency, region, options=options)
         step("writing")

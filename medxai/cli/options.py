@@ -13,6 +13,10 @@ FactoryArgs = Annotated[
     list[str] | None, typer.Option("--factory-arg", help="Argument of the factory, as name=value; repeat for more.")
 ]
 Weights = Annotated[Path, typer.Option("--weights", help="Weights: .safetensors, or .pt/.pth without code in it.")]
+Output = Annotated[
+    str | None,
+    typer.Option("--output", help="The part of the model's output to explain: a key, an index, or layer:NAME."),
+]
 RecipeFile = Annotated[Path, typer.Option("--recipe", help="Preprocessing recipe, YAML.")]
 MaskFile = Annotated[
     Path | None, typer.Option("--mask", help="Annotation to score against, on any grid of the patient.")

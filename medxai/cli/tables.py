@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from medxai.cli.options import AsJson, Factory, FactoryArgs, Images, RecipeFile, Weights
+from medxai.cli.options import AsJson, Factory, FactoryArgs, Images, Output, RecipeFile, Weights
 from medxai.cli.reading import with_read_options
 from medxai.io.options import DEFAULT, ReadOptions
 
@@ -41,6 +41,7 @@ def layers(  # noqa: PLR0913, PLR0917 - one parameter per option
     weights: Weights,
     recipe: RecipeFile,
     factory_arg: FactoryArgs = None,
+    output: Output = None,
     everything: Annotated[bool, typer.Option("--all", help="Also list layers that cannot carry a map.")] = False,
     as_json: AsJson = False,
     options: ReadOptions = DEFAULT,
@@ -51,15 +52,18 @@ def layers(  # noqa: PLR0913, PLR0917 - one parameter per option
     with steps(3) as step:
         step("loading")
         import medxai
+        from medxai.cli.targets import parse_output
         from medxai.model.layers import layer_table
         from medxai.model.load import parse_factory_args
+        from medxai.model.tap import tapped
         from medxai.model.trace import trace
 
         network = medxai.load_model(model, weights, factory_args=parse_factory_args(factory_arg or []))
         step("preparing")
         prepared = medxai.Recipe.from_yaml(recipe).apply(medxai.load_case(*images, options=options).image)
         step("following")
-        table = layer_table(trace(network, tuple(prepared.images.shape)))
+        shape = tuple(prepared.images.shape)
+        table = layer_table(trace(tapped(network, None if output is None else parse_output(output), shape), shape))
     spacing, units = prepared.geometry.spacing, prepared.geometry.units
     rows = [
         {

@@ -1,11 +1,14 @@
-"""What `--target` and `--output` may say."""
+"""What `--target`, `--output` and `--signed` mean."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from typing import Any
 
 from medxai.core import target as t
 from medxai.core.layer import Layer
+from medxai.core.protocols import Attributor
 from medxai.core.target import Target
-from medxai.errors import TargetError
+from medxai.errors import TargetError, UsageError
 from medxai.model.tap import Output
 
 GRAMMAR = (
@@ -35,6 +38,15 @@ def parse_output(text: str) -> Output:
     if text.startswith("layer:"):
         return Layer(text.removeprefix("layer:"))
     return tuple(int(step) if step.lstrip("-").isdigit() else step for step in text.split("."))
+
+
+def keeping_sign(method: Attributor) -> Attributor:
+    """The method with negative evidence kept. Raises UsageError for one that has no sign."""
+    given: Any = method
+    if "relu" not in {field.name for field in fields(given)}:
+        raise UsageError(f"{type(method).__name__} drops no sign, so there is none to keep.", remedy="Omit --signed.")
+    signed: Attributor = replace(given, relu=False)
+    return signed
 
 
 def _numbers(text: str) -> tuple[int, ...]:
