@@ -101,7 +101,11 @@ def explain(  # noqa: PLR0913 - what is explained, and three settings of the run
 
 def _told(target: Target, output: Output) -> str:
     name = repr(target) if is_dataclass(target) else f"{type(target).__qualname__}, not a named target"
-    return name if output is None else f"{name} of output {str(output)!r}"
+    if output is None:
+        return name
+    steps = output if isinstance(output, tuple) else (output,)
+    kind = "layer" if isinstance(output, Layer) else "output"
+    return f"{name} of {kind} {'.'.join(map(str, steps))}"
 
 
 def _place(found: Attribution, target: str, prepared: Prepared, traced: Trace, shared: Provenance) -> Saliency:
