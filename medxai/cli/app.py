@@ -5,7 +5,7 @@ import warnings
 
 import typer
 
-from medxai.cli import commands, inspect, tables
+from medxai.cli import commands, convert, inspect, tables
 
 app = typer.Typer(
     name="medxai",
@@ -20,6 +20,7 @@ app.command("inspect")(inspect.inspect)
 app.command("layers")(tables.layers)
 app.command("methods")(tables.methods)
 app.command("metrics")(tables.metrics)
+app.command("convert")(convert.convert)
 app.command("demo")(commands.demo)
 
 

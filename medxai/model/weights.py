@@ -22,26 +22,39 @@ _TYPES = "a file of type .safetensors, .pt, .pth or .ckpt"
 _PICKLES = (".pt", ".pth", ".ckpt")
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 _PREFIXES = ("module.", "_orig_mod.")
+_NETWORKS = ("torch.nn.", "__torch__", "monai.", "torchvision.", "timm.")
+_CONVERT = "If you trust where it comes from: medxai convert IN OUT.safetensors --trust (a confined process opens it)."
 _GLOBAL = re.compile(r"GLOBAL (\w+\.[\w.]+)")
 
 
 def fill(model: nn.Module, path: Path, sha256: str | None) -> None:
     """Put the weights of the file into `model`: every key and every shape must fit."""
-    if path.is_dir():
-        raise WeightsError(f"{str(path)!r} is a folder, not a weights file.", expected=_TYPES)
-    if not path.is_file():
-        raise WeightsError(f"There is no weights file {str(path)!r}.", expected=_TYPES)
+    refuse_absent(path)
     if sha256 is not None and (found := _file_digest(path)) != sha256.strip().lower():
         raise WeightsError(
             f"{path} is not the weights file that was meant.",
             expected=f"SHA-256 {sha256.strip().lower()}",
             found=found,
             remedy="Fetch the file again, or correct the digest if the file is the right one.",
+            code="X04",
         )
-    state = _without_prefix(_tensors(_read(path), path))
+    state = read_state(path)
     refuse_lazy(model)
     _compare(model, state, path)
     model.load_state_dict(state, strict=False)
+
+
+def refuse_absent(path: Path) -> None:
+    """Raises WeightsError where there is no file of that name."""
+    if path.is_dir():
+        raise WeightsError(f"{str(path)!r} is a folder, not a weights file.", expected=_TYPES)
+    if not path.is_file():
+        raise WeightsError(f"There is no weights file {str(path)!r}.", expected=_TYPES)
+
+
+def read_state(path: Path) -> State:
+    """Every tensor of a weights file by its name, read without running any code of the file. Raises WeightsError."""
+    return _without_prefix(tensors_of(_read(path), path))
 
 
 def weights_sha256(model: nn.Module) -> str:
@@ -70,22 +83,30 @@ def _read(path: Path) -> object:
             expected="one of .safetensors, .pt, .pth, .ckpt",
             found=repr(path.suffix),
         )
-    if _is_torchscript(path):
+    if is_torchscript(path):
         raise WeightsError(
             f"{path} is a TorchScript archive, which is a program, not weights.",
-            remedy="Save the weights alone: torch.save(model.state_dict(), ...), or better with safetensors.",
+            remedy=_CONVERT,
+            code="X03",
         )
+    _refuse_broken_archive(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         names = _unsafe_globals(path) or _GLOBAL.findall(str(error))
         if not names:
-            raise WeightsError(f"{path} is damaged or no weights file.", found="no pickle of tensors") from error
+            raise WeightsError(
+                f"{path} is damaged or no weights file.",
+                found="no pickle of tensors",
+                remedy="Fetch the file again.",
+                code="X04",
+            ) from error
         raise WeightsError(
             f"{path} wants to run code when it is opened, so it was not opened.",
             expected="tensors in plain containers",
             found=f"the globals {_few(names)}",
-            remedy="If you trust the file, load it yourself and save model.state_dict() with safetensors.",
+            remedy=_CONVERT,
+            code="X02" if any(name.startswith(_NETWORKS) for name in names) else "X01",
         ) from error
     except (struct.error, *FAULTS) as error:
         raise _damaged(path, error) from error
@@ -95,14 +116,38 @@ def _damaged(path: Path, error: Exception) -> WeightsError:
     return WeightsError(
         f"{path} is damaged or no weights file.",
         found=told(error) if str(error).strip() else f"{type(error).__name__}: it ends too early",
+        remedy="Fetch the file again.",
+        code="X04",
     )
 
 
-def _is_torchscript(path: Path) -> bool:
+def is_torchscript(path: Path) -> bool:
+    """Whether the file is a program with weights, as torch.jit.save writes it."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _refuse_broken_archive(path: Path) -> None:
+    """torch.load neither verifies the checksums of an archive nor minds members that unpack to more than they are."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        packed = [info.filename for info in archive.infolist() if info.compress_type != zipfile.ZIP_STORED]
+        found = f"the member {packed[0]!r} is compressed" if packed else ""
+        try:
+            hurt = None if packed else archive.testzip()
+        except (zipfile.BadZipFile, OSError, EOFError, struct.error) as error:
+            found, hurt = told(error), None
+    if found or hurt:
+        raise WeightsError(
+            f"{path} is damaged or no weights file.",
+            expected="members as torch.save stores them, each with its checksum",
+            found=found or f"a wrong checksum in the member {hurt!r}",
+            remedy="Fetch the file again.",
+            code="X04",
+        )
 
 
 def _unsafe_globals(path: Path) -> list[str]:
@@ -112,19 +157,21 @@ def _unsafe_globals(path: Path) -> list[str]:
         return []  # an old pickle, which that function does not read
 
 
-def _tensors(loaded: object, path: Path) -> State:
+def tensors_of(loaded: object, path: Path) -> State:
     """The state dictionary itself, or the one inside a training checkpoint."""
     if _is_state(loaded):
         return {str(k): v for k, v in _items(loaded) if isinstance(v, Tensor)}
     inside = dict(_items(loaded))
     for key in _WRAPPERS:
         if _is_state(inside.get(key)):
-            warnings.warn(f"The weights were read from the entry {key!r} of the checkpoint.", stacklevel=4)
+            warnings.warn(f"X05: The weights were read from the entry {key!r} of the checkpoint.", stacklevel=4)
             return {str(k): v for k, v in _items(inside[key]) if isinstance(v, Tensor)}
     raise WeightsError(
         f"{path} holds no state dictionary.",
         expected=f"names to tensors, alone or under one of {list(_WRAPPERS)}",
         found=f"a {type(loaded).__name__} with the entries {_few(map(str, inside))}",
+        remedy="Save model.state_dict().",
+        code="X05",
     )
 
 
@@ -140,6 +187,7 @@ def _items(value: object) -> list[tuple[object, object]]:
 def _without_prefix(state: State) -> State:
     for prefix in _PREFIXES:
         if state and all(name.startswith(prefix) for name in state):
+            warnings.warn(f"X05: The prefix {prefix!r} of every name in the weights file was left out.", stacklevel=4)
             return _without_prefix({name.removeprefix(prefix): value for name, value in state.items()})
     return state
 
@@ -162,6 +210,7 @@ def _compare(model: nn.Module, state: State, path: Path) -> None:
             expected=f"{_few(needed)}",
             found=_few(state),
             remedy="Check the factory and its arguments.",
+            code="X06",
         )
     problems = {"missing": missing, "unexpected": unexpected, "of another shape": bent}
     if any(problems.values()):
@@ -169,10 +218,17 @@ def _compare(model: nn.Module, state: State, path: Path) -> None:
             f"{path} does not fit the network.",
             found="; ".join(f"{len(names)} {what}: {_few(names)}" for what, names in problems.items() if names),
             remedy="Check the factory's arguments: channels, classes, spatial dimensions.",
+            code="X05",
         )
     broken = [name for name, _ in model.named_parameters() if name in state and not state[name].isfinite().all()]
     if broken:
-        raise WeightsError(f"{path} holds NaN or infinity.", found=f"in {_few(broken)}", remedy="Fetch the file again.")
+        raise WeightsError(
+            f"{path} holds NaN or infinity.",
+            expected="finite weights",
+            found=f"in {_few(broken)}",
+            remedy="Fetch the file again.",
+            code="X04",
+        )
 
 
 def _few(names: Iterable[str]) -> str:

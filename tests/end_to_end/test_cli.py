@@ -153,6 +153,10 @@ def test_a_mask_of_another_place_is_refused_before_anything_is_computed(run, sca
     nib.save(nib.Nifti1Image(np.asarray(far.dataobj), moved), folder / "far.nii.gz")
     code, _, err = run(*words, "--mask", folder / "far.nii.gz", "--label", "2")
     assert code == 2
+    assert "[M02]" in err
+    code, _, err = run(*words, "--mask", folder / "far.nii.gz", "--label", "2", "--other-grid")
+    assert code == 2
+    assert "[M09]" in err
     assert "same patient" in err
     assert not (folder / "out").exists()
 
@@ -290,4 +294,4 @@ def test_a_remark_of_the_library_is_one_line_on_stderr(run, scan):
     words[words.index("--weights") + 1] = str(folder / "checkpoint.pt")
     code, _, err = run(*words)
     assert code == 0
-    assert "medxai: note: The weights were read from the entry 'state_dict'" in err
+    assert "medxai: note: X05: The weights were read from the entry 'state_dict'" in err

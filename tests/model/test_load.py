@@ -45,7 +45,7 @@ def test_named_factory_is_imported_and_gets_its_arguments():
     assert model.conv1.out_channels == 8
 
 
-@pytest.mark.filterwarnings("ignore:The weights were read from the entry")
+@pytest.mark.filterwarnings("ignore:X05")
 @pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model"])
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.module."])
 def test_training_checkpoint_is_unwrapped(tmp_path, source, key, prefix):
