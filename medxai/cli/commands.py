@@ -19,6 +19,7 @@ from medxai.cli.options import (
     Seed,
     Spacing,
     Weights,
+    WeightsDigest,
 )
 from medxai.cli.reading import with_read_options
 from medxai.io.options import DEFAULT, ReadOptions
@@ -33,6 +34,7 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter per option
     target: Annotated[str, typer.Option("--target", help="What to explain: a class number, or see the documentation.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the results.")],
     factory_arg: FactoryArgs = None,
+    weights_sha256: WeightsDigest = None,
     method: Annotated[str, typer.Option("--method", help="A name from `medxai methods`.")] = "GradCAM",
     layer: Annotated[str, typer.Option("--layer", help="A name from `medxai layers`, or auto.")] = "auto",
     output: Output = None,
@@ -65,7 +67,8 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter per option
         prepare = medxai.Recipe.from_yaml(recipe)
         case, region = read_inputs(images, mask, label, spacing, options, mask_image)
         step("model")
-        network = medxai.load_model(model, weights, factory_args=parse_factory_args(factory_arg or []))
+        arguments = parse_factory_args(factory_arg or [])
+        network = medxai.load_model(model, weights, factory_args=arguments, sha256=weights_sha256)
         step("explaining")
         saliency = medxai.explain(network, case, how, goal, prepare, device=device, seed=seed, output=part)
         step("scoring")

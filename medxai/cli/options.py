@@ -17,6 +17,9 @@ Output = Annotated[
     str | None,
     typer.Option("--output", help="The part of the model's output to explain: a key, an index, or layer:NAME."),
 ]
+WeightsDigest = Annotated[
+    str | None, typer.Option("--weights-sha256", help="SHA-256 of the weights file, verified before it is opened.")
+]
 RecipeFile = Annotated[Path, typer.Option("--recipe", help="Preprocessing recipe, YAML.")]
 MaskFile = Annotated[
     Path | None, typer.Option("--mask", help="Annotation to score against, on any grid of the patient.")
