@@ -29,6 +29,18 @@ def size_of(frame: bytes) -> Size | None:
         return None
 
 
+def is_whole(frame: bytes) -> bool:
+    """Whether a JPEG, JPEG-LS or JPEG 2000 frame ends with its end mark, and its tiles fill it up to there.
+
+    Decoders fill in what is missing and say nothing.
+    """
+    end = frame.rstrip(b"\0\xff")
+    if not end.endswith(b"\xff\xd9"):
+        return False
+    start = frame.find(b"\xff\x4f\xff\x51", 0, 65536)
+    return True if start < 0 else _tiles_end(frame, start) == len(end) - 2
+
+
 def rle_segments(frame: bytes) -> list[int] | None:
     """Where the segments of an RLE frame begin; None where the table is broken."""
     if len(frame) < 64:
@@ -64,3 +76,21 @@ def _jpeg_2000(frame: bytes) -> Size:
     right, bottom, left, top = struct.unpack(">4I", frame[start + 4 : start + 20])
     components, depth = struct.unpack(">HB", frame[start + 36 : start + 39])
     return Size(bottom - top, right - left, components, (depth & 0x7F) + 1)
+
+
+def _tiles_end(frame: bytes, start: int) -> int:
+    """Where the last tile part of a JPEG 2000 codestream ends (SOT, ISO 15444-1 A.4.2)."""
+    position = start + 2
+    try:
+        while (marker := frame[position : position + 2]) != b"\xff\xd9":
+            length = struct.unpack(">H", frame[position + 2 : position + 4])[0]
+            if marker == b"\xff\x90":
+                part = struct.unpack(">I", frame[position + 6 : position + 10])[0]
+                if part == 0:
+                    return len(frame.rstrip(b"\0\xff")) - 2
+                position += part
+            else:
+                position += 2 + length
+    except struct.error:
+        return -1
+    return position

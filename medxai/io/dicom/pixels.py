@@ -18,7 +18,7 @@ from pydicom.uid import UID, RLELossless
 from medxai.errors import InputError
 from medxai.io.codes import notice
 from medxai.io.dicom.codec import Codec, CodecError
-from medxai.io.dicom.codestream import Size, rle_segments, size_of
+from medxai.io.dicom.codestream import Size, is_whole, rle_segments, size_of
 from medxai.io.dicom.facts import plane_shape
 from medxai.io.dicom.frames import frame_count
 from medxai.io.dicom.header import UNREADABLE, Header
@@ -157,9 +157,7 @@ def _check_compressed(header: Header, form: Layout, place: Pixels) -> tuple[str,
 def _native(header: Header, form: Layout, place: Pixels) -> Array:
     order = "<" if header.scan.little else ">"
     first_bit = form.frame_bits * header.frame
-    with header.scan.open() as file:
-        file.seek(place.start + first_bit // 8)
-        content = file.read(-(-(first_bit % 8 + form.frame_bits) // 8))
+    content = _bytes(header, place, first_bit // 8, -(-(first_bit % 8 + form.frame_bits) // 8), form.allocated)
     if form.allocated == 1:
         bits = np.unpackbits(np.frombuffer(content, np.uint8), bitorder="little")
         return bits[first_bit % 8 :][: form.frame_bits].reshape(form.rows, form.columns)
@@ -171,6 +169,19 @@ def _native(header: Header, form: Layout, place: Pixels) -> Array:
     if form.planar:
         return values.reshape(form.samples, form.rows, form.columns).transpose(1, 2, 0)
     return values.reshape(form.rows, form.columns, form.samples)
+
+
+def _bytes(header: Header, place: Pixels, first: int, count: int, allocated: int) -> bytes:
+    """Bytes of the pixel data; in words of a big endian file, pixels of 8 bits or fewer lie swapped in pairs."""
+    swapped = place.words and not header.scan.little and allocated < 16
+    early = first % 2 if swapped else 0
+    with header.scan.open() as file:
+        file.seek(place.start + first - early)
+        content = file.read(early + count + (early + count) % 2 if swapped else count)
+    if not swapped:
+        return content
+    pairs = np.frombuffer(content[: len(content) // 2 * 2], ">u2").astype("<u2")
+    return pairs.tobytes()[early:][:count]
 
 
 def _decoded(header: Header, form: Layout, place: Pixels, codec: Codec) -> Array:
@@ -238,6 +249,14 @@ def _coded(header: Header, form: Layout, frame: bytes, codec: Codec) -> Array:
             expected=f"{expected.rows} x {expected.columns} x {expected.components}",
             found="no frame header" if size is None else f"{size.rows} x {size.columns} x {size.components}",
             remedy="Restore the file.",
+        )
+    if not is_whole(frame):
+        raise InputError(
+            f"{header.name}: the compressed pixels are cut short or damaged.",
+            code="D10",
+            expected="a codestream that ends where it says, with its end mark",
+            found=f"{len(frame)} bytes that do not",
+            remedy="Restore the file; nothing is ever filled in.",
         )
     facts = {
         "syntax": header.scan.syntax,

@@ -9,9 +9,8 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 from pydicom.datadict import DicomDictionary, keyword_for_tag
 from pydicom.uid import (
@@ -52,12 +51,16 @@ _TIFFS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 @dataclass(frozen=True)
 class Pixels:
-    """Where the value of the pixel data lies; `fragments` are the items of encapsulated data, offset table first."""
+    """Where the value of the pixel data lies; `fragments` are the items of encapsulated data, offset table first.
+
+    `words` is whether it is stored as 16-bit words (OW), whose bytes are swapped in big endian files.
+    """
 
     keyword: str
     start: int
     length: int
     fragments: tuple[tuple[int, int], ...] | None = None
+    words: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +82,7 @@ class Scan:
     def little(self) -> bool:
         return self.syntax != str(ExplicitVRBigEndian)
 
-    def open(self) -> BinaryIO:
+    def open(self) -> BufferedIOBase:
         """The bytes that `start` and `pixels` count in."""
         return BytesIO(self.unpacked) if self.unpacked is not None else self.path.open("rb")
 
@@ -112,7 +115,7 @@ def is_dicom(start: bytes) -> bool:
     return start[128:132] == b"DICM"
 
 
-def _scan(path: Path, file: BinaryIO) -> Scan | None:
+def _scan(path: Path, file: BufferedIOBase) -> Scan | None:
     size = file.seek(0, 2)
     head = _take(file, 0, 132)
     if not is_dicom(head):
@@ -134,7 +137,7 @@ def _preamble(head: bytes) -> tuple[str, ...]:
     return tuple(notice("D65", f"the file's first bytes are also those of a {name} file") for name in names)
 
 
-def _unmarked(path: Path, file: BinaryIO, size: int) -> Scan | None:
+def _unmarked(path: Path, file: BufferedIOBase, size: int) -> Scan | None:
     first = _take(file, 0, 8)
     if len(first) < 8 or not {_tag(first, "<"), _tag(first, ">")} & _FIRST_TAGS:
         return None
@@ -151,7 +154,7 @@ def _guessed(what: str, syntax: str) -> str:
     return notice("D53", f"{what}: read as {names.get(syntax, 'stated')} endian" if syntax in names else what)
 
 
-def _meta(file: BinaryIO, size: int, position: int) -> tuple[str | None, int]:
+def _meta(file: BufferedIOBase, size: int, position: int) -> tuple[str | None, int]:
     """The transfer syntax and where the data set begins; group 2 is always explicit little endian."""
     syntax = None
     while len(head := _take(file, position, 12)) >= 8 and head[:2] == b"\x02\0":
@@ -170,7 +173,7 @@ def _meta(file: BinaryIO, size: int, position: int) -> tuple[str | None, int]:
     return syntax, position
 
 
-def _declared(file: BinaryIO, size: int, start: int, syntax: str) -> Pixels | None:
+def _declared(file: BufferedIOBase, size: int, start: int, syntax: str) -> Pixels | None:
     try:
         return _walk(file, start, size, syntax)
     except _BrokenError as error:
@@ -182,7 +185,7 @@ def _declared(file: BinaryIO, size: int, start: int, syntax: str) -> Pixels | No
         ) from error
 
 
-def _guess(file: BinaryIO, size: int, start: int, code: str = "D53") -> tuple[str, Pixels | None]:
+def _guess(file: BufferedIOBase, size: int, start: int, code: str = "D53") -> tuple[str, Pixels | None]:
     fitting = [syntax for syntax in _NATIVE if _walks(file, size, start, syntax)]
     if len(fitting) != 1:
         found = "data that fit none" if not fitting else "data that fit several"
@@ -190,7 +193,7 @@ def _guess(file: BinaryIO, size: int, start: int, code: str = "D53") -> tuple[st
     return fitting[0], _walk(file, start, size, fitting[0])
 
 
-def _walks(file: BinaryIO, size: int, start: int, syntax: str) -> bool:
+def _walks(file: BufferedIOBase, size: int, start: int, syntax: str) -> bool:
     try:
         _walk(file, start, size, syntax)
     except _BrokenError:
@@ -198,7 +201,7 @@ def _walks(file: BinaryIO, size: int, start: int, syntax: str) -> bool:
     return start < size
 
 
-def _walk(file: BinaryIO, start: int, size: int, syntax: str) -> Pixels | None:
+def _walk(file: BufferedIOBase, start: int, size: int, syntax: str) -> Pixels | None:
     return _Walk(file, size, syntax).run(start)
 
 
@@ -212,7 +215,7 @@ class _Level:
 class _Walk:
     """One pass over the tags and lengths of a data set, as far as its pixel data."""
 
-    def __init__(self, file: BinaryIO, size: int, syntax: str) -> None:
+    def __init__(self, file: BufferedIOBase, size: int, syntax: str) -> None:
         self.file, self.size = file, size
         self.implicit = syntax == ImplicitVRLittleEndian
         self.order = ">" if syntax == ExplicitVRBigEndian else "<"
@@ -246,7 +249,7 @@ class _Walk:
         read = _implicit if implicit else _explicit
         tag, kind, length, start = read(head, position, self.order)
         if tag in _PIXELS and not self.levels:
-            return start, self.pixels(tag, start, length)
+            return start, self.pixels(tag, start, length, kind != "OB")
         if length == _UNDEFINED or kind == "SQ":
             self.enter(tag, kind, start, length)
             return start, None
@@ -286,13 +289,13 @@ class _Walk:
         self.levels.pop()
         return position + 8
 
-    def pixels(self, tag: int, start: int, length: int) -> Pixels:
+    def pixels(self, tag: int, start: int, length: int, words: bool) -> Pixels:
         if length != _UNDEFINED:
             if start + length > self.size:
                 raise _BrokenError(
                     "D02", "the file ends before its pixels do.", f"{self.size - start} of {length} bytes"
                 )
-            return Pixels(_PIXELS[tag], start, length)
+            return Pixels(_PIXELS[tag], start, length, words=words)
         fragments = tuple(self.fragments(start))
         return Pixels(_PIXELS[tag], start, fragments[-1][0] + fragments[-1][1] - start if fragments else 0, fragments)
 
@@ -341,12 +344,12 @@ def _name(tag: int) -> str:
     return f"({tag >> 16:04X},{tag & 0xFFFF:04X}) {keyword_for_tag(tag)}".rstrip()
 
 
-def _take(file: BinaryIO, position: int, size: int) -> bytes:
+def _take(file: BufferedIOBase, position: int, size: int) -> bytes:
     file.seek(position)
     return file.read(size)
 
 
-def _inflate(file: BinaryIO, start: int) -> bytes:
+def _inflate(file: BufferedIOBase, start: int) -> bytes:
     """The deflated data set, unpacked piece by piece: a bomb is refused before it takes its memory."""
     file.seek(start)
     unpack, parts, read, made = zlib.decompressobj(-zlib.MAX_WBITS), list[bytes](), 0, 0
