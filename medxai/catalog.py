@@ -7,10 +7,35 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from medxai.attribution import cf_cam, class_activation, eigen_cams, gradient_cams, kernel_pca, norm_grad, smooth
+from medxai.attribution import (
+    cf_cam,
+    class_activation,
+    eigen_cams,
+    full_grad,
+    gradient_cams,
+    kernel_pca,
+    norm_grad,
+    smooth,
+)
 from medxai.core.protocols import Attributor
 from medxai.errors import CatalogError, UnknownNameError
-from medxai.metrics import chexlocalize, complexity, detection, distance, ehr, localisation, peaks, thresholds
+from medxai.metrics import (
+    chexlocalize,
+    complexity,
+    correlation,
+    deletion,
+    detection,
+    distance,
+    drops,
+    ehr,
+    equivariance,
+    localisation,
+    peaks,
+    randomisation,
+    robustness,
+    sufficiency,
+    thresholds,
+)
 from medxai.metrics.spec import MetricSpec
 
 T = TypeVar("T")
@@ -22,6 +47,7 @@ _METHODS: tuple[Callable[..., Attributor], ...] = (
     *smooth.METHODS,
     *norm_grad.METHODS,
     *cf_cam.METHODS,
+    *full_grad.METHODS,
 )
 _BUILT_IN = (
     *localisation.METRICS,
@@ -32,6 +58,13 @@ _BUILT_IN = (
     *peaks.METRICS,
     *chexlocalize.METRICS,
     *complexity.METRICS,
+    *deletion.METRICS,
+    *drops.METRICS,
+    *correlation.METRICS,
+    *sufficiency.METRICS,
+    *randomisation.METRICS,
+    *robustness.METRICS,
+    *equivariance.METRICS,
 )
 
 
