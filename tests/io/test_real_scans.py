@@ -14,6 +14,7 @@ from pydicom import dcmread
 from pydicom.uid import CTImageStorage
 
 from medxai.errors import InputError
+from medxai.io.codes import codes
 from medxai.io.dicom import read_dicom
 from medxai.io.read import load_case, read_mask, read_volume
 
@@ -97,7 +98,7 @@ def test_a_film_and_its_relabelled_copy_are_negatives(data_dir: Find) -> None:
     assert film.geometry.spacing_mm == (0.168, 0.168)
     assert torch.equal(film.data, 255 - relabelled.data)
     assert np.array_equal(film.data[0].numpy(), dcmread(original).pixel_array)
-    assert relabelled.notices == ("MONOCHROME1 inverted",)
+    assert codes(relabelled.notices) == ("D13", "D12", "D62", "D31")
 
 
 def test_a_true_photometric_twin_is_the_same_film(data_dir: Find, tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ def test_a_detector_film_with_monochrome1(data_dir: Find) -> None:
     assert np.array_equal(volume.data[0].numpy(), 255.0 - stored)
     assert volume.geometry.shape == (169, 211)
     assert volume.geometry.spacing_mm == pytest.approx((1.2, 1.2012), abs=1e-6)
-    assert volume.notices[1:] == ("MONOCHROME1 inverted",)
+    assert codes(volume.notices) == ("D18", "D13", "D32", "D31")
 
 
 def test_ordinary_volumes_are_where_nibabel_says(data_dir: Find) -> None:
