@@ -13,6 +13,7 @@ from medxai.attribution import (
     eigen_cams,
     full_grad,
     gradient_cams,
+    guided,
     kernel_pca,
     norm_grad,
     smooth,
@@ -48,6 +49,7 @@ _METHODS: tuple[Callable[..., Attributor], ...] = (
     *norm_grad.METHODS,
     *cf_cam.METHODS,
     *full_grad.METHODS,
+    *guided.METHODS,
 )
 _BUILT_IN = (
     *localisation.METRICS,

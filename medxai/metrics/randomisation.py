@@ -159,11 +159,16 @@ def randomisation_margin(trial: Trial) -> float:
     if len(trial.images) < 2:
         return Undefined("pairs need at least two images")
     pairs = random_pairs(trial.maps, ssim, seed=trial.seed)
-    *_, (names, network) = randomised(trial)
-    last = _stage(names, trial.maps, trial.explain(trial.images, network)).similarity["ssim"]
-    if not pairs or isnan(last):
+    last = [value for value in untrained_ssim(trial) if not isnan(value)]
+    if not pairs or not last:
         return Undefined(trial.silent or "the map of the untrained network is degenerate")
-    return fmean(pairs) - last
+    return fmean(pairs) - fmean(last)
+
+
+def untrained_ssim(trial: Trial) -> list[float]:
+    """SSIM of each image's map and its map by the network after all its weights are lost."""
+    *_, (_, network) = randomised(trial)
+    return [ssim(one, other) for one, other in zip(trial.maps, trial.explain(trial.images, network), strict=True)]
 
 
 def class_sensitivity(trial: Trial) -> float:

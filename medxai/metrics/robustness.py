@@ -56,7 +56,7 @@ def representation_stability(trial: Trial) -> float:
     max |S(x') - S(x)| / |S(x)| / max(|L(x') - L(x)| / |L(x)|, 1e-6), L the output of the layer that the method
     explains; mean over images. Undefined for a method that explains the image itself.
     """
-    layer = trial.attribution.layer
+    layer = trial.layer
     if not layer:
         return Undefined("the method explains no layer")
 

@@ -40,19 +40,24 @@ class Trial:
     link: Link = "softmax"
 
     @cached_property
-    def attribution(self) -> Attribution:
-        """What the method says of the images as they are."""
-        return self.ask(self.images)[0]
+    def attributions(self) -> Sequence[Attribution]:
+        """What the method says of the images as they are, one attribution per batch."""
+        return self.ask(self.images)
 
     @cached_property
     def maps(self) -> Maps:
         """The raw maps of the images, spread over the image grid; NaN where the method calls its map degenerate."""
-        return self.spread(self.attribution)
+        return torch.cat([self.spread(one) for one in self.attributions])
 
     @property
     def silent(self) -> str:
         """Why the first image that has no map has none, or ""."""
-        return next((status.reason for status in self.attribution.status if not status.ok), "")
+        return next((s.reason for one in self.attributions for s in one.status if not s.ok), "")
+
+    @property
+    def layer(self) -> str:
+        """The layer that the method explains; "" is the image itself."""
+        return self.attributions[0].layer
 
     @property
     def reach(self) -> Scores:

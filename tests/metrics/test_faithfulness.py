@@ -49,18 +49,6 @@ ROWS = [row for row in (*drops.METRICS, *correlation.METRICS, *sufficiency.METRI
 
 
 @shapes
-@pytest.mark.parametrize("metric", ROWS, ids=lambda m: m.name)
-def test_a_map_that_says_nothing_is_undefined_and_values_are_in_range(shape, metric):
-    probe = convolutional(shape)
-    assert reason(metric.fn(probe.of(torch.zeros(shape)))) == "zero map"
-    assert reason(metric.fn(probe.of(torch.full(shape, torch.nan)))) == "nothing to perturb"
-    found = metric.fn(probe)
-    assert metric.span[0] <= found <= metric.span[1]
-    assert metric.fn(replace(probe)) == found
-    assert metric.fn(probe.of(5 * probe.saliency)) == pytest.approx(found, rel=1e-5, abs=1e-7)
-
-
-@shapes
 def test_a_linear_score_is_explained_at_every_n(shape):
     probe = additive(shape)
     curve = sensitivity_n_curve(probe)
