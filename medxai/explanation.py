@@ -22,6 +22,7 @@ from medxai.model.footprint import footprint
 from medxai.model.guard import seeded
 from medxai.model.layers import located, put, resolve_layer
 from medxai.model.load import weights_sha256
+from medxai.model.soundness import about_chance, about_precision, noticing_chance, refuse_batch_statistics
 from medxai.model.tap import Output, tapped
 from medxai.model.trace import Trace, trace
 
@@ -37,6 +38,7 @@ def explain(
     device: str = "auto",
     seed: int = 0,
     output: Output = None,
+    allow_stochastic: bool = False,
 ) -> Saliency: ...
 @overload
 def explain(
@@ -49,6 +51,7 @@ def explain(
     device: str = "auto",
     seed: int = 0,
     output: Output = None,
+    allow_stochastic: bool = False,
 ) -> tuple[Saliency, ...]: ...
 def explain(  # noqa: PLR0913 - what is explained, and three settings of the run
     model: nn.Module,
@@ -60,13 +63,15 @@ def explain(  # noqa: PLR0913 - what is explained, and three settings of the run
     device: str = "auto",
     seed: int = 0,
     output: Output = None,
+    allow_stochastic: bool = False,
 ) -> Saliency | tuple[Saliency, ...]:
     """Where in `case` the model's score comes from, on the grid of the layer that was explained.
 
     Several targets share one forward pass and give one saliency each, in their order. They read the model's output, or
     the part of it that `output` names: a key, an index, a path of these, or Layer(name), what a layer emits. The model
     is left as it was found. A map that says nothing comes back with a degenerate status. Raises NonFiniteError where
-    the score is NaN or infinite, and ModelError where the model does not fit the prepared image.
+    the score is NaN or infinite, and ModelError where the model does not fit the prepared image, normalises by its
+    batch, or answers by chance, which `allow_stochastic` permits: the map is then that of one draw.
     """
     targets: Sequence[Target] = target if isinstance(target, Sequence) else (target,)
     _check(method, targets, recipe)
@@ -75,9 +80,11 @@ def explain(  # noqa: PLR0913 - what is explained, and three settings of the run
     prepared = recipe.apply(case.image)
     images = prepared.images.to(place)
     network = tapped(model, output, tuple(images.shape))
+    refuse_batch_statistics(network)
     traced = trace(network, tuple(images.shape))
-    with seeded(seed, place):
+    with seeded(seed, place), noticing_chance(network) as drew:
         found = _resolved(method, traced, prepared).attribute(network, images, targets)
+    chance = about_chance(network, images, allow_stochastic) if drew() else ()
     shared = Provenance(
         method=type(method).__name__,
         parameters=_parameters(method),
@@ -90,7 +97,7 @@ def explain(  # noqa: PLR0913 - what is explained, and three settings of the run
         device=str(place),
         seconds=round(time.perf_counter() - started, 3),
         versions=_versions(),
-        notices=(*case.image.notices, *prepared.notices, *traced.notices),
+        notices=(*case.image.notices, *prepared.notices, *traced.notices, *about_precision(network), *chance),
     )
     placed = (
         _place(one, _told(goal, output), prepared, traced, shared) for one, goal in zip(found, targets, strict=True)
@@ -114,6 +121,7 @@ def _place(found: Attribution, target: str, prepared: Prepared, traced: Trace, s
             "The model answered a score that is not finite, so there is nothing to explain.",
             found=f"{found.scores.tolist()}",
             remedy="Check the intensity range that the recipe produces, and the weights.",
+            code="X18",
         )
     grid, remarks = prepared.geometry, found.notices
     if found.layer and not found.footprint:

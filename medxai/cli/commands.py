@@ -38,6 +38,9 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter per option
     method: Annotated[str, typer.Option("--method", help="A name from `medxai methods`.")] = "GradCAM",
     layer: Annotated[str, typer.Option("--layer", help="A name from `medxai layers`, or auto.")] = "auto",
     output: Output = None,
+    allow_stochastic: Annotated[
+        bool, typer.Option("--allow-stochastic", help="Explain one draw of a network that answers by chance.")
+    ] = False,
     signed: Annotated[
         bool, typer.Option("--signed", help="Keep what speaks against the target, as negative values.")
     ] = False,
@@ -70,7 +73,17 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter per option
         arguments = parse_factory_args(factory_arg or [])
         network = medxai.load_model(model, weights, factory_args=arguments, sha256=weights_sha256)
         step("explaining")
-        saliency = medxai.explain(network, case, how, goal, prepare, device=device, seed=seed, output=part)
+        saliency = medxai.explain(
+            network,
+            case,
+            how,
+            goal,
+            prepare,
+            device=device,
+            seed=seed,
+            output=part,
+            allow_stochastic=allow_stochastic,
+        )
         step("scoring")
         evaluation = None if region is None else medxai.evaluate(saliency, region, options=options)
         step("writing")

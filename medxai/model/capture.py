@@ -34,6 +34,7 @@ class Captured:
             raise LayerError(
                 f"Layer {self.layer.name!r} did not run in this forward pass.",
                 remedy="Pick a layer that the model uses for this input; `medxai layers` lists them.",
+                code="X15",
             )
         return self._outputs[0]
 
@@ -99,6 +100,7 @@ def _hooked(network: nn.Module, found: Captured, record: Callable[[Tensor], Tens
                 expected="a tensor (batch, channels, *space)",
                 found=f"{shape}",
                 remedy="Pick a convolutional layer or block; `medxai layers` lists them.",
+                code="X15",
             )
         if found._outputs:
             block = name.rpartition(".")[0]
@@ -107,6 +109,7 @@ def _hooked(network: nn.Module, found: Captured, record: Callable[[Tensor], Tens
                 remedy=f"Pick the block that contains it ({block!r})."
                 if block
                 else "No block contains it: pick another layer; `medxai layers` lists them.",
+                code="X15",
             )
         return record(output)
 
@@ -122,4 +125,5 @@ def submodule(network: nn.Module, name: str) -> nn.Module:
     raise LayerNotFoundError(
         f"The model has no layer named {name!r}.",
         remedy=f"Did you mean one of {near}?" if near else "It has no layers at all: it is a single module.",
+        code="X14",
     )

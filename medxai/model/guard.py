@@ -31,6 +31,7 @@ def bare(model: nn.Module) -> nn.Module:
             "to hook.",
             expected="a torch.nn.Module",
             remedy="Give the nn.Module it was made from, with the same weights.",
+            code="X03",
         )
     inner = inner._modules.get("_orig_mod", inner) or inner
     if inner is not model:

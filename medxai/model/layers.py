@@ -117,6 +117,7 @@ def find_row(traced: Trace, name: str) -> LayerRow:
         f"No layer named {name!r} ran.",
         expected=f"one of the {len(rows)} layers that ran",
         remedy=f"Nearest: {near}." if near else "",
+        code="X14",
     )
 
 
@@ -199,6 +200,7 @@ def _check(traced: Trace, row: LayerRow) -> None:
         expected="one output per pass that is a map: (batch, channels, *space), channels last, or tokens of a grid",
         found=f"an output of shape {row.shape} without the batch" if row.shape else "",
         remedy=remedy,
+        code="X15",
     )
 
 

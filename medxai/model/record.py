@@ -105,6 +105,7 @@ class Recorder:
             f"The network fails {where} on an image of shape {tuple(self.image.shape[1:])} (channels, *space).",
             found=told(fault),
             remedy="Check the channels and the size that the recipe produces against what the network was built for.",
+            code="X19",
         )
 
     def _entering(self, name: str) -> Callable[[nn.Module, tuple[object, ...]], None]:
@@ -128,6 +129,7 @@ class Recorder:
             expected=f"{module.in_channels} input channels and {rank} axes at its first convolution {name!r}",
             found=found,
             remedy="Change the recipe, or build the network for this number of channels and axes.",
+            code="X07",
         )
 
     def _leaving(self, name: str) -> Callable[[nn.Module, tuple[object, ...], object], None]:

@@ -45,6 +45,7 @@ def table(output: Any, target: object) -> Tensor:
             found=describe(output),
             remedy="SignedScore reads a head with one output, RegionScore a segmentation; `output` picks one part of "
             "several.",
+            code="X16",
         )
     return output
 
@@ -52,7 +53,9 @@ def table(output: Any, target: object) -> Tensor:
 def within(index: int, scores: Tensor, target: object) -> int:
     """The class number, known to exist."""
     if not 0 <= index < scores.shape[1]:
-        raise TargetError(f"{target} names class {index}.", expected=f"0 to {scores.shape[1] - 1}", found=f"{index}")
+        raise TargetError(
+            f"{target} names class {index}.", expected=f"0 to {scores.shape[1] - 1}", found=f"{index}", code="X17"
+        )
     return index
 
 
