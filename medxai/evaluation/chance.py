@@ -67,10 +67,10 @@ class Rows:
         return {name: rows[name] if name in rows else float(spec.fn(of)) for name, of in self.maps.items()}
 
     def p_values(self, specs: tuple[MetricSpec, ...]) -> Mapping[str, float]:
-        """One-sided, for the metrics that need no millimetres (whose places do not share the order of the voxels)."""
+        """One-sided, for the metrics of the order and mass of voxels, which all places of the finding share."""
         if not self.against.places or self.reading.undefined:
             return {}
-        asked = {s.name: (s.fn, s.better) for s in specs if s.needs == "mask" and not s.unit and s.better != "neither"}
+        asked = {spec.name: (spec.fn, spec.better) for spec in specs if spec.needs == "mask" and spec.uniform}
         found = permutation(self.reading, asked, self.against.places, self.against.seed)
         return {name: float(row.p) for name, row in found.items() if not isnan(row.p)}
 

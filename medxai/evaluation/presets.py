@@ -27,14 +27,16 @@ PRESETS: Mapping[str, tuple[str, ...] | None] = MappingProxyType(
 
 
 def chosen(names: Sequence[str] | None, preset: str = "basic") -> tuple[MetricSpec, ...]:
-    """The rows of the named metrics or, without names, of the preset; `full` is every metric of a map or a mask.
+    """The rows of the named metrics or, without names, of the preset.
+
+    `full` is every metric of a map or a mask, save those of a protocol that has a preset of its own.
 
     Raises UnknownNameError, and UsageError for a metric that needs more than a map and a mask.
     """
     table = metrics()
     wanted = find(PRESETS, preset) if names is None else tuple(names)
     if wanted is None:
-        return tuple(row for row in table.values() if row.needs in {"map", "mask"})
+        return tuple(row for row in table.values() if row.needs in {"map", "mask"} and row.name not in CHEXLOCALIZE)
     rows = tuple(find(table, name) for name in wanted)
     for row in rows:
         if row.needs not in {"map", "mask"}:

@@ -44,9 +44,14 @@ def detections(confidence: Array, mask: Voxels, minimum_iou: float = MINIMUM_IOU
     shape = touching(mask.ndim)
     candidates, number = ndimage.label(confidence, shape)
     lesions, count = ndimage.label(mask, shape)
-    heights = np.array([confidence[candidates == n + 1].max() for n in range(number)], float)
-    both = np.zeros((count + 1, number + 1))
-    np.add.at(both, (lesions.ravel(), candidates.ravel()), 1)
+    marked = np.flatnonzero(candidates)
+    owner, lesion = candidates.ravel()[marked], lesions.ravel()[marked]
+    heights = np.zeros(number + 1)
+    np.maximum.at(heights, owner, confidence.ravel()[marked])
+    heights = heights[1:]
+    both = np.bincount(lesion * (number + 1) + owner, minlength=(count + 1) * (number + 1)).astype(float)
+    both = both.reshape(count + 1, number + 1)
+    both[:, 0] = np.bincount(lesions.ravel(), minlength=count + 1) - both[:, 1:].sum(1)
     union = both.sum(1, keepdims=True) + both.sum(0, keepdims=True) - both
     iou = both[1:, 1:] / union[1:, 1:]
     enough = np.where(iou >= minimum_iou, 1 + iou, 0.0)

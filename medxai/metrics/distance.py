@@ -89,12 +89,14 @@ def _apart(reading: Reading, mass: Map) -> float:
 
 
 def _centre(weight: torch.Tensor) -> Points:
-    total = weight.sum(dtype=torch.float64)
-    centre = []
-    for axis, size in enumerate(weight.shape):
-        along = weight.sum([a for a in range(weight.ndim) if a != axis], dtype=torch.float64)
-        centre.append(float((along * torch.arange(size, dtype=torch.float64)).sum() / total))
-    return np.array([centre])
+    last = weight.sum(tuple(range(weight.ndim - 1)), dtype=torch.float64)
+    front = weight.sum(-1, dtype=torch.float64)
+    along = [
+        front.sum([a for a in range(front.ndim) if a != axis]) if front.ndim > 1 else front
+        for axis in range(front.ndim)
+    ]
+    middles = [(line * torch.arange(len(line), dtype=torch.float64)).sum() / line.sum() for line in (*along, last)]
+    return np.array([[float(middle) for middle in middles]])
 
 
 _TOLERANCE_MM = 10.0

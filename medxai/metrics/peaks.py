@@ -7,6 +7,7 @@ peak, which lies in a lesion by the share of its voxels there: ties count in exp
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from scipy import ndimage
@@ -53,16 +54,17 @@ def peaks(reading: Reading) -> Peaks:
     smooth = _smooth(reading)
     highest = ndimage.maximum_filter(smooth, size=3)
     plateaus, number = ndimage.label((smooth > 0) & (smooth >= highest * (1 - _LEVEL)), touching(smooth.ndim))
-    places = np.argwhere(plateaus)
-    owner = plateaus[tuple(places.T)] - 1
+    places = np.flatnonzero(plateaus)
+    owner = plateaus.ravel()[places] - 1
     sizes = np.bincount(owner, minlength=number)
     heights = np.zeros(number)
-    np.maximum.at(heights, owner, smooth[tuple(places.T)])
-    middles = np.stack([np.bincount(owner, axis, number) / sizes for axis in places.T], 1)
+    np.maximum.at(heights, owner, smooth.ravel()[places])
+    index = np.unravel_index(places, smooth.shape)
+    middles = np.stack([np.bincount(owner, axis, number) / sizes for axis in index], 1)
     lesions, count = ndimage.label(region(reading), touching(smooth.ndim))
     chosen = _apart(heights, world(middles, reading.grid))
-    pairs = np.zeros((number, count + 1))
-    np.add.at(pairs, (owner, lesions[tuple(places.T)]), 1)
+    pairs = np.bincount(owner * (count + 1) + lesions.ravel()[places], minlength=number * (count + 1))
+    pairs = pairs.reshape(number, count + 1)
     return Peaks(heights[chosen], middles[chosen].round().astype(int), (pairs / sizes[:, None])[chosen, 1:])
 
 
@@ -102,11 +104,22 @@ def froc_score(cases: Sequence[Peaks], rates: Sequence[float] = RATES) -> float:
 def _smooth(reading: Reading) -> Array:
     sigma = [_SIGMA_MM / step for step in reading.spacing_mm]
     seen = reading.seen.numpy()
-    values = reading.positive.numpy().astype(np.float32)
+    values = reading.positive.numpy().astype(np.float32, copy=False)
     smooth = ndimage.gaussian_filter(values, sigma, mode="constant")
-    if not seen.all() or min(sigma) > 0:
-        smooth = smooth / np.maximum(ndimage.gaussian_filter(seen.astype(np.float32), sigma, mode="constant"), 1e-6)
-    return np.where(seen, smooth, 0.0)
+    smooth /= np.maximum(_weight(seen, sigma), 1e-6)
+    smooth[~seen] = 0
+    return np.asarray(smooth)
+
+
+def _weight(seen: Array, sigma: Sequence[float]) -> Array:
+    """How much of the Gaussian around each voxel lies on seen voxels; a product over axes where all are seen."""
+    if not seen.all():
+        return np.asarray(ndimage.gaussian_filter(seen.astype(np.float32), sigma, mode="constant"))
+    lines = [
+        ndimage.gaussian_filter1d(np.ones(n, np.float32), s, mode="constant")
+        for n, s in zip(seen.shape, sigma, strict=True)
+    ]
+    return np.asarray(reduce(np.multiply.outer, lines))
 
 
 def _apart(heights: Array, places: Array) -> Array:

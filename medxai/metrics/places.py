@@ -37,11 +37,16 @@ def world(index: Indices, geometry: Geometry) -> Points:
 
 def surface(voxels: Voxels) -> Indices:
     """The voxels of a region that have a face in common with what is not the region, (n, axes)."""
-    box = next(iter(ndimage.find_objects(voxels.astype(np.uint8))), None)
+    box = next(iter(ndimage.find_objects(voxels.view(np.uint8))), None)
     if box is None:
         return np.empty((0, voxels.ndim), np.int64)
     corner = [part.start for part in box]
-    inner = ndimage.binary_erosion(voxels[box])
+    padded = np.pad(voxels[box], 1)
+    inside = tuple(slice(1, -1) for _ in box)
+    inner = voxels[box].copy()
+    for axis in range(voxels.ndim):
+        for step in (1, -1):
+            inner &= np.roll(padded, step, axis)[inside]
     return np.asarray(np.argwhere(voxels[box] & ~inner) + corner)
 
 
@@ -54,5 +59,6 @@ def nearest(points: Indices, voxels: Voxels, geometry: Geometry) -> Points:
 
 def peak_voxels(reading: Reading) -> Indices:
     """The voxels that share the maximum, (n, axes); of more than 20,000 an even choice stands for all."""
-    tied = np.argwhere((reading.values == reading.peak).numpy())
-    return tied[:: max(1, len(tied) // _MOST_TIES)]
+    values = reading.values.numpy()
+    tied = np.flatnonzero(values == values.dtype.type(reading.peak))
+    return np.stack(np.unravel_index(tied[:: max(1, len(tied) // _MOST_TIES)], values.shape), 1)

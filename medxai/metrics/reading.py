@@ -82,7 +82,7 @@ class Reading:
     @cached_property
     def mask_size(self) -> float:
         """Voxels of the mask, seen or not; of a soft mask, the sum of its shares."""
-        return float(self.mask.sum(dtype=torch.float64))
+        return self.ranking.total
 
     @cached_property
     def peak(self) -> float:
@@ -91,8 +91,8 @@ class Reading:
 
     @cached_property
     def positive(self) -> Map:
-        """The positive part of the map in float64, 0 where the model never looked."""
-        return self.values.nan_to_num(nan=0.0).clamp(min=0).to(torch.float64)
+        """The positive part of the map, 0 where the model never looked."""
+        return self.values.nan_to_num(nan=0.0).clamp(min=0)
 
     def within(self, domain: MaskArray) -> "Reading":
         """The same question asked within `domain` alone: no voxel outside it counts, neither as map nor as mask."""
