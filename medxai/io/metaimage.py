@@ -39,13 +39,13 @@ def read_meta_header(path: Path) -> Stored:
 
 def _fields(path: Path, lines: list[str]) -> Fields:
     fields: dict[str, str] = {}
-    for line in lines:
+    for number, line in enumerate(lines, 1):
         name, equals, value = line.partition("=")
         if not line.strip() or name.strip().lower() in ("comment", "name", "id", "parentid"):
             continue
         name = name.strip().lower()
         if not equals or name in fields:
-            raise malformed(path, "a line", "each field once, as 'Name = value'", line)
+            raise malformed(path, f"line {number}", "each field once, as 'Name = value'", "another")
         fields[name] = value.strip()
     return fields
 

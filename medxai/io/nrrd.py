@@ -53,13 +53,13 @@ def read_nrrd_header(path: Path) -> Stored:
 
 def _fields(path: Path, lines: list[str]) -> Fields:
     fields: dict[str, str] = {}
-    for line in lines[1:]:
+    for number, line in enumerate(lines[1:], 2):
         if line.startswith("#") or ":=" in line or not line.strip():
             continue
         name, colon, value = line.partition(":")
         name = name.strip().lower()
         if not colon or name in fields:
-            raise malformed(path, "a line", "each field once, as 'name: value'", line)
+            raise malformed(path, f"line {number}", "each field once, as 'name: value'", "another")
         fields[name] = value.strip()
     return fields
 

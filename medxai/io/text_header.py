@@ -67,10 +67,12 @@ def choice(path: Path, fields: Fields, name: str, table: Mapping[str, str], miss
 def beside(path: Path, name: str) -> Path:
     """The data file of that name in the folder of its header, nowhere else. Raises `InputError`."""
     if not name or Path(name).name != name or name.upper() == "LIST" or "%" in name:
-        raise malformed(path, "the data file", "the name of one file in the same folder", name or "nothing", code="N25")
+        raise malformed(
+            path, "the data file", "the name of one file in the same folder", "a path, a list or nothing", code="N25"
+        )
     found = path.parent / name
     if not found.is_file():
-        raise malformed(path, "the data file", f"a file {name!r} beside the header", "none", code="N25")
+        raise malformed(path, "the data file", "the file that the header names, beside it", "none", code="N25")
     return found
 
 

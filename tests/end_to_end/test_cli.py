@@ -230,7 +230,7 @@ def test_tables(run, scan):
         ({"--seed": "99999999999999999999"}, "seed"),
         ({"--spacing": "0,1"}, "positive size"),
         ({"--spacing": "1"}, "ROW,COLUMN"),
-        ({"scan": "missing.nii.gz"}, "missing.nii.gz"),
+        ({"scan": "missing.nii.gz"}, "[input 1]: no such file"),
     ],
     ids=str,
 )

@@ -1,0 +1,54 @@
+"""Names of files may be names of patients: what may end up in a log names the inputs by their numbers.
+
+"[input 1]" is the first image or annotation on the command line, "[input 1, file 7]" the seventh file, by name, of that
+folder.
+"""
+
+import re
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+_INPUTS = ("--mask", "--mask-image")
+_OTHERS = ("-o", "--out", "--recipe", "--weights", "--model")
+_MOST = 20000
+
+
+def withheld(text: str, words: Sequence[str]) -> str:
+    """The text with every input that the words of the command line name, and every file in one, as its number."""
+    table = _numbered(_inputs(words))
+    if not table:
+        return text
+    longest = sorted(table, key=len, reverse=True)
+    pattern = "|".join(re.escape(name) for name in longest)
+    return re.sub(rf"(?<![\w-])(?:{pattern})(?![\w-])", lambda found: table[found.group(0)], text)
+
+
+def _inputs(words: Sequence[str]) -> list[str]:
+    """The words behind the command that are paths of images or annotations."""
+    found, before = [], ""
+    for word in words[1:]:
+        option, equals, value = word.partition("=")
+        if word.startswith("-"):
+            found += [value] if equals and option in _INPUTS else []
+        elif before in _INPUTS or not before.startswith("-") or (before not in _OTHERS and Path(word).exists()):
+            found.append(word)
+        before = word
+    return found
+
+
+def _numbered(inputs: Sequence[str]) -> dict[str, str]:
+    table: dict[str, str] = {}
+    for number, word in enumerate(inputs, 1):
+        path = Path(word)
+        inside = sorted(islice(path.rglob("*"), _MOST)) if path.is_dir() else []
+        for place, file in enumerate(inside, 1):
+            _enter(table, file, f"[input {number}, file {place}]")
+        _enter(table, path, f"[input {number}]")
+        table.setdefault(word, f"[input {number}]")
+    return {name: said for name, said in table.items() if len(name) > 2}
+
+
+def _enter(table: dict[str, str], path: Path, said: str) -> None:
+    for name in (str(path), str(path.absolute()), str(path.resolve()), path.name):
+        table.setdefault(name, said)
