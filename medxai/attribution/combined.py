@@ -45,8 +45,8 @@ class Combination(ABC):
         """The maps of one layer on the scale that the fusion needs."""
 
     @abstractmethod
-    def fused(self, maps: Placed) -> Maps:
-        """One map of the scaled maps of all layers, first layer first."""
+    def fused(self, maps: Placed, places: tuple[Footprint, ...]) -> Maps:
+        """One map of the scaled maps of all layers, first layer first; `places` is where their cells look."""
 
     def __call__(self, model: nn.Module, images: Images, target: Target) -> Attribution:
         """The attribution of one target."""
@@ -62,12 +62,12 @@ class Combination(ABC):
 
     def _combined(self, found: Sequence[Attribution], images: Images) -> Attribution:
         shape = tuple(images.shape[2:])
-        own = [one.footprint or Footprint.of_image(shape) for one in found]
+        own = tuple(one.footprint or Footprint.of_image(shape) for one in found)
         placed = [
             on_image(self.scaled(_told(one))[:, None], place, shape)[:, 0]
             for one, place in zip(found, own, strict=True)
         ]
-        maps, scores = self.fused(torch.stack(placed)), found[0].scores
+        maps, scores = self.fused(torch.stack(placed), own), found[0].scores
         alone = zip(*(one.status for one in found), strict=True)
         together = judge(maps, maps, scores)
         return Attribution(
@@ -108,7 +108,7 @@ class Combined(Combination):
         peak = maps.abs().flatten(1).amax(1).view(-1, *[1] * (maps.ndim - 1))
         return torch.where(peak > 0, maps / peak, maps)
 
-    def fused(self, maps: Placed) -> Maps:
+    def fused(self, maps: Placed, _places: tuple[Footprint, ...]) -> Maps:
         weights = maps.new_tensor(self.weights or [1.0] * len(maps)).view(-1, *[1] * (maps.ndim - 1))
         if self.how == "product":
             return (maps.relu() ** weights).prod(0)
@@ -133,7 +133,7 @@ class LayerCAMFusion(Combination):
     def scaled(self, maps: Maps) -> Maps:
         return (self.gamma * between_0_and_1(maps)).tanh()
 
-    def fused(self, maps: Placed) -> Maps:
+    def fused(self, maps: Placed, _places: tuple[Footprint, ...]) -> Maps:
         return maps.amax(0)
 
 
@@ -153,7 +153,7 @@ class RefineCAM(Combination):
     def scaled(self, maps: Maps) -> Maps:
         return between_0_and_1(maps)
 
-    def fused(self, maps: Placed) -> Maps:
+    def fused(self, maps: Placed, _places: tuple[Footprint, ...]) -> Maps:
         return maps.prod(0)
 
 

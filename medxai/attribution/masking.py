@@ -1,8 +1,8 @@
 """The engine of methods that ask the network about changed images: one sweep answers for all targets at once."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -51,6 +51,10 @@ class Asked:
     def image(self) -> Images:
         """The image as it is, (1, c, *s)."""
         return self.seen.images[self.sample : self.sample + 1]
+
+    def about(self, targets: Sequence[int]) -> "Asked":
+        """The same, about some of the targets."""
+        return replace(self, seen=replace(self.seen, targets=tuple(self.seen.targets[t] for t in targets)))
 
     def __call__(self, images: Images) -> Answers:
         """The score of every target for each image, from one forward pass."""

@@ -25,7 +25,7 @@ def between_0_and_1(A: Features) -> tuple[Features, Tensor]:
     cells = A.flatten(2)
     low, high = cells.amin(2, keepdim=True), cells.amax(2, keepdim=True)
     varies = high - low > _ROUNDING * cells.abs().amax(2, keepdim=True)
-    masks = torch.where(varies, (cells - low) / (high - low), 0.0)
+    masks = torch.where(varies, (cells - low) / torch.where(varies, high - low, 1.0), 0.0)  # no NaN in the gradient
     return masks.view_as(A), varies.flatten().nonzero()[:, 0]
 
 

@@ -22,6 +22,18 @@ def on_image(features: Features, footprint: Footprint, shape: tuple[int, ...]) -
     return features
 
 
+def on_cells(image: Placed, footprint: Footprint) -> Features:
+    """(b, k, *s) to (b, k, *cells): the mean of the voxels about each cell, weighted as `on_image` spreads the cell.
+
+    A cell whose centre lies beyond the image, past another cell's, has no voxels and is 0.
+    """
+    for axis, cells in enumerate(footprint.shape):
+        matrix = _matrix(footprint, axis, cells, image.shape[2 + axis])
+        mean = (matrix / matrix.sum(1, keepdim=True).clamp(min=1e-12)).to(image)
+        image = torch.movedim(torch.movedim(image, 2 + axis, -1) @ mean.T, -1, 2 + axis)
+    return image
+
+
 def stretched(features: Features, shape: tuple[int, ...]) -> Placed:
     """(b, k, *cells) to (b, k, *shape), as if the cells tiled the image evenly: what published code does.
 
