@@ -10,7 +10,7 @@ from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
-from pydicom.uid import UID
+from pydicom.uid import UID_dictionary
 
 from medxai.errors import InputError
 from medxai.io.codes import notice
@@ -23,14 +23,14 @@ def _words(text: str) -> tuple[str, ...]:
 
 COUNTS = _words("""
 Rows Columns NumberOfFrames SamplesPerPixel PlanarConfiguration BitsAllocated BitsStored HighBit
-PixelRepresentation MaximumFractionalValue
+PixelRepresentation MaximumFractionalValue PixelPaddingValue PixelPaddingRangeLimit
 """)
 _NEEDED = (
     *COUNTS,
     *_words("""
 SOPClassUID SOPInstanceUID Modality ImageType SeriesInstanceUID FrameOfReferenceUID PhotometricInterpretation
 ImagePositionPatient ImageOrientationPatient PixelSpacing ImagerPixelSpacing SliceThickness SpacingBetweenSlices
-RescaleSlope RescaleIntercept RescaleType Units PixelPaddingValue PixelPaddingRangeLimit ModalityLUTSequence
+RescaleSlope RescaleIntercept RescaleType Units ModalityLUTSequence
 LossyImageCompression PresentationLUTShape BurnedInAnnotation DoseGridScaling DoseUnits GridFrameOffsetVector
 FrameIncrementPointer ExtendedOffsetTable ExtendedOffsetTableLengths SharedFunctionalGroupsSequence
 PerFrameFunctionalGroupsSequence RedPaletteColorLookupTableDescriptor GreenPaletteColorLookupTableDescriptor
@@ -75,9 +75,9 @@ class Header:
 
     @property
     def kind(self) -> str:
-        """The name of its class in the standard's dictionary, or nothing."""
+        """The name of its class in the standard's dictionary, or nothing where it states none."""
         uid = self.dataset.get("SOPClassUID")
-        return _KINDS.get(str(uid), UID(str(uid)).name) if uid else ""
+        return uid_name(str(uid)) if uid else ""
 
     @property
     def series(self) -> str:
@@ -85,7 +85,12 @@ class Header:
         return series_key(str(self.dataset.get("SeriesInstanceUID") or ""))
 
 
-_KINDS = {"1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage"}
+_NAMES = {"1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage"}
+
+
+def uid_name(uid: str) -> str:
+    """What the standard calls it."""
+    return _NAMES.get(uid) or str(UID_dictionary.get(uid, ("unknown class or syntax",))[0])
 
 
 def series_key(uid: str) -> str:

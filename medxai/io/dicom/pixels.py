@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.encaps import generate_frames
 from pydicom.pixels import get_decoder
-from pydicom.uid import UID, RLELossless
+from pydicom.uid import RLELossless
 
 from medxai.errors import InputError
 from medxai.io.codes import notice
@@ -21,7 +21,7 @@ from medxai.io.dicom.codec import Codec, CodecError
 from medxai.io.dicom.codestream import Size, is_whole, rle_segments, size_of
 from medxai.io.dicom.facts import plane_shape
 from medxai.io.dicom.frames import frame_count
-from medxai.io.dicom.header import UNREADABLE, Header
+from medxai.io.dicom.header import UNREADABLE, Header, uid_name
 from medxai.io.dicom.scan import Pixels
 
 Array = NDArray[Any]
@@ -105,7 +105,7 @@ def stored(header: Header, form: Layout, codec: Codec) -> tuple[Array, tuple[str
 def _check_native(header: Header, form: Layout, place: Pixels) -> tuple[str, ...]:
     if not header.scan.syntax.startswith("1.2.840.10008.1.2") or ".4." in header.scan.syntax[17:]:
         problem = f"{header.path}: pixels are stored plain, but the transfer syntax says compressed."
-        raise InputError(problem, code="D55", found=UID(header.scan.syntax).name, remedy="Export the image again.")
+        raise InputError(problem, code="D55", found=uid_name(header.scan.syntax), remedy="Export the image again.")
     needed = -(-form.frame_bits * form.frames // 8)
     if place.length < needed:
         widths = [
@@ -139,7 +139,7 @@ def _check_compressed(header: Header, form: Layout, place: Pixels) -> tuple[str,
             f"{header.path}: no decoder for this compression.",
             code="D11",
             expected="JPEG, JPEG Lossless, JPEG-LS, JPEG 2000, HTJ2K, RLE or none",
-            found=f"transfer syntax {syntax} ({UID(syntax).name})",
+            found=f"transfer syntax {syntax} ({uid_name(syntax)})",
             remedy="Convert it to Explicit VR Little Endian (dcmdjpeg, or pydicom with a plug-in that knows it).",
         )
     held, promised = place.length, form.frame_bits * form.frames // 8
@@ -192,7 +192,7 @@ def _decoded(header: Header, form: Layout, place: Pixels, codec: Codec) -> Array
         if isinstance(error, InputError):
             raise
         raise InputError(
-            f"{header.name}: the pixels cannot be decoded ({UID(header.scan.syntax).name}).",
+            f"{header.name}: the pixels cannot be decoded ({uid_name(header.scan.syntax)}).",
             code="D59" if header.scan.syntax == RLELossless else "D10",
             expected=f"{form.rows} x {form.columns} pixels of {form.allocated} bits",
             found=" ".join(str(error).split())[:200],

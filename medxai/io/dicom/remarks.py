@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from medxai.errors import InputError
 from medxai.io.codes import notice
 from medxai.io.dicom.header import Header
@@ -42,10 +44,10 @@ def _odd_window(header: Header) -> bool:
     if widths is None:
         return False
     try:
-        several = [float(width) for width in widths]
-    except TypeError:
-        return not float(widths) > 0
-    return len(several) > 1 or not all(width > 0 for width in several)
+        width = np.atleast_1d(np.asarray(widths, np.float64))
+    except (TypeError, ValueError):
+        return True
+    return len(width) != 1 or not width[0] > 0
 
 
 def _values(found: Sequence[Header]) -> list[str]:
