@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from monai.transforms import Orientation, ScaleIntensityRange, Spacing, SpatialCrop, Transform
 from numpy.typing import NDArray
+from scipy.ndimage import maximum_filter
 from torch import Tensor
 
 import medxai
@@ -21,6 +22,7 @@ STEP = 2  # source voxels of 1 mm per model voxel
 OFF_CENTRE = 4.0
 SHARE = (0.05, 0.5)
 BRAIN_SHARE = 0.4
+BESIDE = 8
 AXES = (("L", "R"), ("P", "A"), ("I", "S"))
 
 Corner = tuple[int, int, int]
@@ -43,6 +45,13 @@ class Patient:
     def healthy(self) -> Corners:
         """Corners of the patches with at least `BRAIN_SHARE` brain and not one voxel of tumour."""
         return np.argwhere((self.tumour_share == 0) & (self.brain_share >= BRAIN_SHARE))
+
+    @property
+    def beside(self) -> Corners:
+        """Corners of healthy patches that at most `BESIDE` voxels along each axis would bring onto tumour."""
+        near = maximum_filter(self.tumour_share > 0, 2 * BESIDE + 1)
+        corners = self.healthy
+        return corners[near[tuple(corners.T)]]
 
     def diseased(self, share: tuple[float, float] = SHARE, off_centre: float = OFF_CENTRE) -> Corners:
         """Corners of the patches with such a share of tumour, its centroid at least that many voxels off the middle."""

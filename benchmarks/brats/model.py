@@ -11,13 +11,16 @@ class PatchNet(nn.Module):
 
     evidence = mean_3x3x3(local(x)) * (0.5 + 0.5 gate(x)): local features look 7 voxels wide (14 mm), the gate 23.
     Context takes evidence back but creates none elsewhere, so the map of a class, a weighted sum of `evidence`, stays
-    where the tissue is. Cell i of every branch is centred at voxel 2 i.
+    where the tissue is. The mean counts no padding, or evidence at the border of a patch would weigh less. Cell i of
+    every branch is centred at voxel 2 i.
     """
 
     def __init__(self, stem: int = 16, width: int = 32, context: int = 16) -> None:
         super().__init__()
         self.stem = _block(2, stem, kernel=3, stride=2)
-        self.local = nn.Sequential(_block(stem, width), _block(width, width), nn.AvgPool3d(3, 1, 1))
+        self.local = nn.Sequential(
+            _block(stem, width), _block(width, width), nn.AvgPool3d(3, 1, 1, count_include_pad=False)
+        )
         self.gate = nn.Sequential(
             _block(stem, context, kernel=3, dilation=2),
             _block(context, context, kernel=3, dilation=3),

@@ -20,6 +20,7 @@ GAIN, SHIFT = 0.1, 0.05
 def train(patients: Sequence[Patient], seed: int = 0, steps: int = STEPS) -> nn.Module:
     """A PatchNet after `steps` batches, half with tumour and half without, in eval mode.
 
+    Half of the patches without tumour lie just beside one, where alone the edge of a tumour can be learned.
     Augmentation: flips of all three axes, and per channel a gain and a shift of the intensities.
     """
     rng = np.random.default_rng(seed)
@@ -28,9 +29,9 @@ def train(patients: Sequence[Patient], seed: int = 0, steps: int = STEPS) -> nn.
         model = patch_net().train()
     optimiser = torch.optim.AdamW(model.parameters(), RATE, weight_decay=1e-2)
     pace = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
-    healthy = [patient.healthy for patient in patients]
+    healthy, beside = [patient.healthy for patient in patients], [patient.beside for patient in patients]
     diseased = [[patient.diseased(share, off_centre=0) for patient in patients] for share in SHARES]
-    places = [healthy, diseased[0], healthy, diseased[1]] * (BATCH // 4)
+    places = [healthy, diseased[0], beside, diseased[1]] * (BATCH // 4)
     truth = torch.arange(BATCH) % 2
     for _ in track(range(steps), "training", transient=True):
         images = torch.cat([_draw(rng, patients, corners) for corners in places])
