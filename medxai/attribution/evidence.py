@@ -4,6 +4,7 @@ from functools import cached_property
 
 import torch
 
+from medxai.attribution.joined import Joined
 from medxai.model.capture import Captured
 from medxai.shapes import Features, Scores
 
@@ -11,7 +12,7 @@ from medxai.shapes import Features, Scores
 class Evidence:
     """Activation and derivatives of one layer; a backward pass runs only where something asks for it."""
 
-    def __init__(self, captured: Captured, scores: Scores) -> None:
+    def __init__(self, captured: Captured | Joined, scores: Scores) -> None:
         self._captured, self.scores = captured, scores
         self.details: dict[str, torch.Tensor] = {}
         self.notices: list[str] = []

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils._pytree import tree_leaves
 
+from medxai.core.layer import Footprint
 from medxai.errors import ModelError
 from medxai.model.faults import FAULTS, told
 from medxai.model.guard import bare, seeded, untouched
@@ -17,13 +18,18 @@ __all__ = ["LayerRow", "Trace", "trace"]
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """The layers in order of completion, for an image of shape `image_shape` (channels, *space)."""
+    """The layers in order of completion, for an image of shape `image_shape` (channels, *space).
+
+    `output` says where the cells of the model's output look, where that is a map; of one with more than one cell
+    `segments` is true.
+    """
 
     image_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     layers: tuple[LayerRow, ...]
     segments: bool
     notices: tuple[str, ...] = ()
+    output: Footprint | None = None
 
 
 def trace(model: nn.Module, image_shape: tuple[int, ...]) -> Trace:
@@ -68,4 +74,5 @@ def _summary(recorder: Recorder, output: object, *notices: str) -> Trace:
         layers=recorder.rows(output),
         segments=print_ is not None and any(n > 1 for n in print_.shape),
         notices=notices,
+        output=print_,
     )
