@@ -16,6 +16,7 @@ from medxai.attribution import (
     guided,
     kernel_pca,
     norm_grad,
+    segmentation_cams,
     smooth,
 )
 from medxai.core.protocols import Attributor
@@ -50,6 +51,7 @@ _METHODS: tuple[Callable[..., Attributor], ...] = (
     *cf_cam.METHODS,
     *full_grad.METHODS,
     *guided.METHODS,
+    *segmentation_cams.METHODS,
 )
 _BUILT_IN = (
     *localisation.METRICS,
