@@ -22,6 +22,7 @@ from medxai.attribution import (
 from medxai.core.protocols import Attributor
 from medxai.errors import CatalogError, UnknownNameError
 from medxai.metrics import (
+    boxes,
     chexlocalize,
     complexity,
     correlation,
@@ -60,6 +61,7 @@ _BUILT_IN = (
     *distance.METRICS,
     *detection.METRICS,
     *peaks.METRICS,
+    *boxes.METRICS,
     *chexlocalize.METRICS,
     *complexity.METRICS,
     *deletion.METRICS,

@@ -13,7 +13,7 @@ from medxai.errors import GeometryError
 from medxai.metrics.spec import Undefined
 from medxai.shapes import Map
 
-Labels = Integer[Tensor, "*s"]
+Labels = Integer[Tensor, "..."]
 
 
 @dataclass(frozen=True, slots=True)

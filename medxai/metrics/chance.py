@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from medxai.shapes import LayerMap, Map, MaskArray
+from medxai.shapes import Map, MaskArray
 
 
 def uniform(saliency: Map) -> Map:
@@ -42,7 +42,7 @@ def edges(saliency: Map, image: Map, spacing: Sequence[float]) -> Map:
     return torch.from_numpy(np.sqrt(squared)).to(saliency.dtype).masked_fill(saliency.isnan(), torch.nan)
 
 
-def others(saliency: Map, maps: Sequence[LayerMap]) -> Map:
+def others(saliency: Map, maps: Sequence[torch.Tensor]) -> Map:
     """The mean map of other patients, corner laid on corner and each weighing the same; nothing is registered."""
     total = torch.zeros_like(saliency)
     mode = {2: "bilinear", 3: "trilinear"}[saliency.ndim]
