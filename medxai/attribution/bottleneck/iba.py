@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from medxai.attribution.bottleneck.objective import Objective, Stakes
+from medxai.attribution.bottleneck.objective import Aim, Objective, Stakes
 from medxai.attribution.bottleneck.search import Bottleneck, Found, Settings
 from medxai.attribution.bottleneck.statistics import FeatureStatistics, of_one_image
 from medxai.attribution.cam import LayerMethod
@@ -21,7 +21,6 @@ from medxai.model.capture import Captured
 from medxai.model.resume import resumable
 
 Beta = float | Literal["auto"]
-RETAIN = Objective()
 _ROUNDS = 7
 _BRACKET = (-3.0, 3.0)
 
@@ -30,11 +29,11 @@ _BRACKET = (-3.0, 3.0)
 class IBA(LayerMethod):
     """Bits per layer cell that must pass for the score to stay: min L(y(lambda R + (1 - lambda) e)) + beta mean KL.
 
-    `beta` trades bits against the objective; it does not transfer between models, so "auto" finds, by bisection, the
-    largest that keeps a share `retention` of the score. `sigma` smooths the gate, in layer cells per axis, or
-    `sigma_mm` in millimetres, which `explain` turns into cells. The noise looks like `statistics`, or, without, like
-    each channel over this image. `voxels` bounds what is in the network at a time. Published: beta 10, rate 1, 10
-    steps, sigma 1. Source: Schulz et al. 2020.
+    `aim` and `value` state the objective L. `beta` trades bits against it; it does not transfer between models, so
+    "auto" finds, by bisection, the largest that keeps a share `retention` of the score. `sigma` smooths the gate, in
+    layer cells per axis, or `sigma_mm` in millimetres, which `explain` turns into cells. The noise looks like
+    `statistics`, or, without, has no mean and each channel's strength in this image. `voxels` bounds what is in the
+    network at a time. Published: beta 10, rate 1, 10 steps, sigma 1. Source: Schulz et al. 2020.
     """
 
     traits: ClassVar[Traits] = Traits(
@@ -43,7 +42,8 @@ class IBA(LayerMethod):
     relu: bool = False
     beta: Beta = "auto"
     retention: float = 0.9
-    objective: Objective = RETAIN
+    aim: Aim = "retain"
+    value: float | None = None
     statistics: FeatureStatistics | None = None
     sigma: float | tuple[float, ...] = 1.0
     sigma_mm: float | None = None
@@ -60,18 +60,19 @@ class IBA(LayerMethod):
         return replace(self, sigma=tuple(self.sigma_mm / size for size in cell_mm()), sigma_mm=None)
 
     def read(self, seen: Pass, captured: Captured) -> tuple[Attribution, ...]:
-        found = [self._one(seen, captured, sample) for sample in range(len(seen.images))]
+        seed = int(torch.randint(2**31, ()))
+        found = [self._one(seen, captured, sample, seed) for sample in range(len(seen.images))]
         return tuple(
             self._attribution(seen, captured, [one[0] for one in found], [one[1] for one in found], t)
             for t in range(len(seen.targets))
         )
 
-    def _one(self, seen: Pass, captured: Captured, sample: int) -> tuple[Found, Tensor]:
+    def _one(self, seen: Pass, captured: Captured, sample: int, seed: int) -> tuple[Found, Tensor]:
         asked = Asked(seen, sample)
         features = captured.activation[sample : sample + 1].detach()
         held = resumable(seen.network, captured.layer.name, asked.image)
         statistics = self.statistics.fits(features) if self.statistics else of_one_image(features)
-        neck = Bottleneck(asked, held, captured.layer, features, statistics, self._inverse)
+        neck = Bottleneck(asked, held, captured.layer, features, statistics, seed, self._inverse)
         return self._searched(neck, self._settings(features, asked.image))
 
     def _searched(self, neck: Bottleneck, settings: Settings) -> tuple[Found, Tensor]:
@@ -90,7 +91,7 @@ class IBA(LayerMethod):
         return best, 10**low
 
     def _loss(self, score: Tensor, stakes: Stakes) -> Tensor:
-        return self.objective.keep(score, stakes)
+        return Objective(self.aim, self.value).keep(score, stakes)
 
     def _achieved(self, found: Found) -> Tensor:
         """How far what was wanted was reached: 1 is all the way."""
@@ -152,7 +153,7 @@ class InverseIBA(IBA):
     _inverse: ClassVar[bool] = True
 
     def _loss(self, score: Tensor, stakes: Stakes) -> Tensor:
-        return self.objective.destroy(score, stakes)
+        return Objective(self.aim, self.value).destroy(score, stakes)
 
     def _achieved(self, found: Found) -> Tensor:
         return 1 - found.stakes.retained(found.complement)
@@ -177,7 +178,7 @@ def _chosen(enough: Tensor, new: Found, old: Found) -> Found:
 
 def _settled(capacity: Tensor) -> Tensor:
     """1 where the information moved by less than 5 % over the last fifth of the steps."""
-    last, before = capacity[-1], capacity[-max(2, len(capacity) // 5)]
+    last, before = capacity[-1], capacity[-min(len(capacity), max(2, len(capacity) // 5))]
     return ((last - before).abs() <= 0.05 * before.abs()).float()
 
 

@@ -28,6 +28,11 @@ class Stakes:
         difference = (self.clean - self.noise).abs()
         return difference.masked_fill(difference <= self.spread, 0)
 
+    @property
+    def live(self) -> Tensor:
+        """Whether the noise changes the score at all, and both are numbers; nothing else can be searched."""
+        return self.effect > 0
+
     def retained(self, score: Tensor) -> Tensor:
         """(score - noise) / (clean - noise): 1 where the decision is as it was, 0 where the noise decides."""
         return (score - self.noise) / (self.clean - self.noise)

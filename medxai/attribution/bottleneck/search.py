@@ -60,6 +60,7 @@ class Bottleneck:
     layer: Layer
     features: Features
     statistics: FeatureStatistics
+    seed: int
     inverse: bool = False
 
     @property
@@ -71,17 +72,17 @@ class Bottleneck:
         shape = (self.targets, 1 if settings.shared else self.features.shape[1], *self.features.shape[2:])
         alpha = torch.full(shape, settings.start, device=self.features.device).requires_grad_()
         optimiser = torch.optim.Adam([alpha], settings.rate, eps=settings.epsilon)
-        stakes = self._stakes(settings)
+        stakes, dice = self._stakes(settings), self._dice(0)
         losses, capacity = list[Tensor](), list[Tensor]()
-        for _ in range(settings.steps):
+        for _ in range(settings.steps if bool(stakes.live.any()) else 0):
             with torch.enable_grad():
                 gate = Gate.of(alpha, settings.sigma)
                 leaf = Gate(gate.openness.detach().requires_grad_(), gate.closure.detach().requires_grad_())
-                terms = self._descend(leaf, loss, stakes, settings)
+                terms = self._descend(leaf, loss, stakes, settings, dice)
                 information = leaf.nats(self.deviation) * self.alive
                 information = information.expand(self.targets, *self.features.shape[1:]).flatten(1).mean(1)
                 (beta * information).sum().backward()  # type: ignore[no-untyped-call]
-            if not bool(terms.isfinite().all()):
+            if not bool(terms[stakes.live].isfinite().all()):
                 raise NonFiniteError(
                     "The search of the bottleneck met a loss that is not finite.",
                     found=f"{terms.tolist()} at step {len(losses)}",
@@ -106,20 +107,24 @@ class Bottleneck:
 
     floor = 0.01
 
-    def _noise(self, copies: int) -> Tensor:
+    def _dice(self, offset: int) -> torch.Generator:
+        """The same draws in every search, so that searches differ by what is searched alone."""
+        return torch.Generator(self.features.device).manual_seed(self.seed + offset)
+
+    def _noise(self, copies: int, dice: torch.Generator) -> Tensor:
         """(copies, 1, k, *m): the same for every target, so that targets are explained alike together and alone."""
-        drawn = torch.randn((copies, *self.features.shape[1:]), device=self.features.device)
+        drawn = torch.randn((copies, *self.features.shape[1:]), generator=dice, device=self.features.device)
         return (self.statistics.mean + self.statistics.std.clamp(min=self.floor) * drawn)[:, None]
 
-    def _descend(self, leaf: Gate, loss: Loss, stakes: Stakes, settings: Settings) -> Tensor:
+    def _descend(self, leaf: Gate, loss: Loss, stakes: Stakes, settings: Settings, dice: torch.Generator) -> Tensor:
         """The mean loss of each target; its gradient is left in the gate."""
         total = torch.zeros(self.targets, device=self.features.device)
         through = leaf.inverted if self.inverse else leaf
-        noise = self._noise(settings.copies)
+        noise = self._noise(settings.copies, dice)
         for part in torch.split(noise, max(1, settings.at_once // self.targets)):
             scores = self._scores(through, part)
             term = loss(scores, stakes).sum(0) / settings.copies
-            term.sum().backward()  # type: ignore[no-untyped-call]
+            term[stakes.live].sum().backward()  # type: ignore[no-untyped-call]
             total += term.detach()
         return total
 
@@ -140,7 +145,7 @@ class Bottleneck:
     def _drawn(self, gate: Gate, settings: Settings) -> Tensor:
         """The scores (copies, t) of what the gate lets pass, without gradient."""
         with torch.no_grad():
-            parts = torch.split(self._noise(settings.copies), max(1, settings.at_once // self.targets))
+            parts = torch.split(self._noise(settings.copies, self._dice(1)), max(1, settings.at_once // self.targets))
             return torch.cat([self._scores(gate, part) for part in parts])
 
     def _found(
@@ -150,8 +155,8 @@ class Bottleneck:
         return Found(
             information,
             gate.openness.mean(1),
-            torch.stack(losses, 1),
-            torch.stack(capacity, 1),
+            torch.stack(losses, 1) if losses else stakes.clean[:, None].repeat(1, settings.steps) * torch.nan,
+            torch.stack(capacity, 1) if capacity else torch.zeros_like(stakes.clean)[:, None],
             stakes,
             self._drawn(gate, settings).mean(0),
             self._drawn(gate.inverted, settings).mean(0),

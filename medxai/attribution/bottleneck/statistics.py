@@ -87,11 +87,15 @@ class FeatureStatistics:
 
 
 def of_one_image(features: Features) -> FeatureStatistics:
-    """The data-free mode: each channel's own mean and deviation over the positions of one image (1, k, *m)."""
+    """The data-free mode: zero mean, and each channel's own root mean square over the positions of one image.
+
+    With a channel's own mean instead, noise would leave every average over positions, and so the score of a pooled
+    head, as it was.
+    """
     axes = list(range(2, features.ndim))
-    mean, std = features.mean(axes, keepdim=True)[0], features.std(axes, correction=0, keepdim=True)[0]
+    std = (features**2).mean(axes, keepdim=True).sqrt()[0]
     active = (features != 0).float().mean(axes, keepdim=True)[0]
-    return FeatureStatistics(mean, std, active, 1, "channel", "")
+    return FeatureStatistics(torch.zeros_like(std), std, active, 1, "channel", "")
 
 
 def estimate(
