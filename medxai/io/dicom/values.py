@@ -58,7 +58,7 @@ def modality_values(header: Header, film: bool, options: ReadOptions, codec: Cod
             values = np.where(padding, np.nan, values)
         done = "read as NaN" if options.nan_padding else "kept as values"
         more = (*more, notice("D40", f"pixels hold PixelPaddingValue, the mark of no data: {done}"))
-    return np.ascontiguousarray(values, np.float32), (*remarks, *repairs, *more)
+    return _single(header, values), (*remarks, *repairs, *more)
 
 
 def rescale(header: Header) -> tuple[float, float]:
@@ -84,6 +84,20 @@ def rescale(header: Header) -> tuple[float, float]:
             remedy="Repair the header.",
         )
     return slope, intercept
+
+
+def _single(header: Header, values: Array) -> Array:
+    with np.errstate(over="ignore"):
+        result = np.ascontiguousarray(values, np.float32)
+    if np.isinf(result).any():
+        raise InputError(
+            f"{header.name}: rescaling leads beyond the range of float32.",
+            code="D35",
+            expected="RescaleSlope (0028,1053) and RescaleIntercept (0028,1052) of a scanner",
+            found=f"values up to {np.nanmax(np.abs(values)):.3g}",
+            remedy="Repair the header.",
+        )
+    return result
 
 
 def _gray(header: Header, form: Layout, raw: Array, film: bool) -> tuple[Array, tuple[str, ...]]:
