@@ -38,6 +38,7 @@ docs: .venv/.docs
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "medxai needs Python 3.11 or newer: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps grad-cam
 	touch $@
 
 .venv/.docs: .venv/.ready

@@ -36,7 +36,8 @@ class Evidence:
     def curvature(self) -> Features:
         """H A, the second derivative d2y/dA2 of the score along the activation; zero where the score is linear in A."""
         slope = self._captured.gradient(self.scores, differentiable=True)
-        along = (slope * self.A).flatten(1).sum(1)
+        with torch.enable_grad():
+            along = (slope * self.A).flatten(1).sum(1)
         return self._captured.gradient(along) if along.requires_grad else torch.zeros_like(self.A)
 
     @property
