@@ -10,6 +10,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor, nn
 
+from medxai.attribution.tiled import Tiled
 from medxai.core.layer import Layer
 from medxai.core.protocols import Attribution, Attributor, Physical
 from medxai.core.saliency import Provenance, Saliency
@@ -79,14 +80,15 @@ def explain(  # noqa: PLR0913 - what is explained, and three settings of the run
     started = time.perf_counter()
     prepared = recipe.apply(case.image)
     images = prepared.images.to(place)
-    network = tapped(model, output, tuple(images.shape))
+    shape = method.seen(tuple(images.shape)) if isinstance(method, Tiled) else tuple(images.shape)
+    network = tapped(model, output, shape)
     refuse_batch_statistics(network)
-    traced = trace(network, tuple(images.shape))
+    traced = trace(network, shape)
     with seeded(seed, place), noticing_chance(network) as drew:
         found = _resolved(method, traced, prepared).attribute(network, images, targets)
-    chance = about_chance(network, images, allow_stochastic) if drew() else ()
+    chance = about_chance(network, images[tuple(map(slice, shape))], allow_stochastic) if drew() else ()
     shared = Provenance(
-        method=type(method).__name__,
+        method=_name(method),
         parameters=_parameters(method),
         model=f"{type(network).__module__}.{type(network).__qualname__}",
         recipe_name=recipe.name,
@@ -104,6 +106,11 @@ def explain(  # noqa: PLR0913 - what is explained, and three settings of the run
     )
     results = tuple(replace(saliency, source=case.image.geometry) for saliency in placed)
     return results if isinstance(target, Sequence) else results[0]
+
+
+def _name(method: Attributor) -> str:
+    name = type(method).__name__
+    return f"{name}({type(method.method).__name__})" if isinstance(method, Tiled) else name
 
 
 def _told(target: Target, output: Output) -> str:
@@ -163,6 +170,9 @@ def _check(method: Attributor, targets: Sequence[Target], recipe: Recipe) -> Non
 
 def _resolved(method: Attributor, traced: Trace, prepared: Prepared) -> Attributor:
     """The method with its layers looked up, known to have a place in the image, and its millimetres turned to cells."""
+    if isinstance(method, Tiled):
+        inner: Any = _resolved(method.method, traced, prepared)
+        return replace(method, method=inner)
     given = _layers(method)
     changed: Any = method
     resolved: Attributor = replace(changed, **{name: _located(traced, value) for name, value in given.items()})
