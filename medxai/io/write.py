@@ -4,8 +4,10 @@ import gzip
 import json
 import math
 import os
+import re
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from medxai.errors import WriteError
 from medxai.io.nifti import PIXEL_FRAME
 from medxai.shapes import Affine, Map
 
+_TEMPORARY = re.compile(r"\.(\d+)\.[0-9a-f]{16}\.part")
 _QFORM_MM = 0.1
 _LARGEST_AXIS = 32767
 _INTENT_LENGTH = 15
@@ -40,11 +43,13 @@ def write_file(path: str | Path, data: bytes) -> None:
     """`path` holds exactly `data`, or what it held before; no other file remains.
 
     The bytes go to a temporary file of the same folder, are flushed to the disk, read back and compared, and only
-    then take the name. Raises `WriteError` for whatever prevents it.
+    then take the name; the folder is flushed too. What a killed process left unfinished is cleared away. Raises
+    `WriteError` for whatever prevents it.
     """
     path = Path(path)
-    temporary = path.parent / f".{secrets.token_hex(8)}.part"
+    temporary = path.parent / f".{os.getpid()}.{secrets.token_hex(8)}.part"
     try:
+        _clear_abandoned(path.parent)
         with temporary.open("xb") as file:
             file.write(data)
             file.flush()
@@ -52,6 +57,7 @@ def write_file(path: str | Path, data: bytes) -> None:
         if temporary.read_bytes() != data:
             raise WriteError(f"{path}: what was read back is not what was written.", remedy="Check the disk.")
         temporary.replace(path)
+        _flush_folder(path.parent)
     except OSError as error:
         if isinstance(error, WriteError):
             raise
@@ -61,7 +67,24 @@ def write_file(path: str | Path, data: bytes) -> None:
             remedy="Check that the folder exists, that you may write there and that the disk has room.",
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where it could not be made, it cannot be removed
+            temporary.unlink(missing_ok=True)
+
+
+def _clear_abandoned(folder: Path) -> None:
+    """Remove the temporary files of processes of this machine that are no more."""
+    for path in folder.glob(".*.part"):
+        process = _TEMPORARY.fullmatch(path.name)
+        if process and not Path(f"/proc/{process[1]}").exists() and Path("/proc/self").exists():
+            path.unlink(missing_ok=True)
+
+
+def _flush_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def remove_file(path: Path) -> None:

@@ -30,7 +30,7 @@ class _Beneath(ctypes.Structure):
 def confine(folder: Path, memory: int, seconds: int) -> tuple[str, ...]:
     """From now on this process is confined; what that means, in words. Raises OSError where the network stays open."""
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(_NEWUSER | _NEWNET) != 0:
+    if libc.unshare(_NEWUSER | _NEWNET) != 0 and libc.unshare(_NEWNET) != 0:
         raise OSError(ctypes.get_errno(), "the network cannot be taken away from a process here")
     for kind, limit in (
         (resource.RLIMIT_AS, memory),
