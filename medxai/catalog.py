@@ -8,14 +8,19 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from medxai.attribution import (
+    ablation,
     cf_cam,
     class_activation,
+    combined,
     eigen_cams,
     full_grad,
     gradient_cams,
     guided,
     kernel_pca,
+    masking_cams,
     norm_grad,
+    opti_cam,
+    poly_cam,
     segmentation_cams,
     smooth,
 )
@@ -53,6 +58,11 @@ _METHODS: tuple[Callable[..., Attributor], ...] = (
     *full_grad.METHODS,
     *guided.METHODS,
     *segmentation_cams.METHODS,
+    *masking_cams.METHODS,
+    *ablation.METHODS,
+    *opti_cam.METHODS,
+    *poly_cam.METHODS,
+    *combined.METHODS,
 )
 _BUILT_IN = (
     *localisation.METRICS,

@@ -37,6 +37,14 @@ def images(ndim: int, batch: int = 2, size: Sequence[int] = SIZE) -> Tensor:
     return torch.rand(batch, 1, *tuple(size)[:ndim], generator=torch.Generator().manual_seed(1))
 
 
+def rising(model: nn.Module) -> nn.Module:
+    """The same network with no negative kernel: the brighter a voxel, the higher every score."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d):
+            module.weight.data.abs_()
+    return model
+
+
 def symmetric(model: nn.Module) -> nn.Module:
     """The same network with every kernel averaged over all flips, so that it commutes with them."""
     for module in model.modules():
@@ -84,7 +92,7 @@ class Planted(nn.Module):
             )
             self.features.weight[2] = -self.features.weight[1]
             self.features.bias.zero_()
-            self.features.bias[0] = -0.7
+            self.features.bias[0] = -0.5
             self.head.weight.copy_(torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]))
             self.head.bias.zero_()
 

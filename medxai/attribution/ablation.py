@@ -40,7 +40,7 @@ class AblationCAM(Sweeping):
         live = (A.flatten(2) != silent).any(2)[0].nonzero()[:, 0]
         whole = asked.scores(run.output, 1)
         scores = whole.repeat(1, A.shape[1])
-        for channels in torch.split(live, self.at_once(max(A.numel(), asked.image.numel()))):
+        for channels in self.portions(live, max(A.numel(), asked.image.numel())):
             changed = A.repeat(len(channels), *[1] * (A.ndim - 1))
             changed.flatten(2)[torch.arange(len(channels)), channels] = silent[0, channels]
             output = run(layer.layout.write(changed, run.activation))

@@ -103,9 +103,11 @@ class Sweeping(LayerMethod):
             )
         return tuple(results)
 
-    def at_once(self, *shape: int) -> int:
-        """How many changed images, or activations, of this shape are in the network at a time."""
-        return max(1, self.voxels // prod(shape))
+    def portions(self, numbers: Tensor, *shape: int) -> tuple[Tensor, ...]:
+        """The numbers of changed images, or activations, of this shape, as many as may be in the network at a time."""
+        if not len(numbers):
+            return ()
+        return torch.split(numbers, max(1, self.voxels // prod(shape)))
 
 
 def moved(answers: Answers, rest: PerTarget) -> PerTarget:

@@ -44,10 +44,10 @@ class ScoreWeighted(Sweeping):
         cells, live = between_0_and_1(A)
         nothing = asked(fading.empty)
         scores = nothing.repeat(1, A.shape[1])
-        for channels in torch.split(live, self.at_once(*asked.image.shape)):
+        for channels in self.portions(live, *asked.image.shape):
             masks = fading.placed(cells[:, channels])
             found = [asked(fading(variant)) for variant in self.variants(masks, channels)]
-            scores[:, channels] = torch.stack(found).mean(0)
+            scores[:, channels] = torch.stack(found, -1).mean(-1)
         weights = _NORMS[self.channel_norm](scores, nothing, live)
         reaction, notices = moved(scores, nothing[:, 0]), foreign(baseline, asked.seen.images)
         return Swept(weights, reaction, {"masks": float(len(live))}, notices)
@@ -69,15 +69,16 @@ class ScoreCAM(ScoreWeighted):
 
 @dataclass(frozen=True, kw_only=True)
 class SSCAM(ScoreWeighted):
-    """Score-CAM whose s_k is the mean over `n` masks with Gaussian noise of `std` added (Naidu and Michael 2020).
+    """Score-CAM whose s_k is the mean over `n` masks with Gaussian noise of `std` added (Wang et al. 2020).
 
-    The noise of a channel depends on the seed and its number alone, not on batch, target or device. With the published
-    standard deviation of 2 masks reach far beyond [0, 1], and masked voxels beyond the image's intensities.
+    The noise of a channel depends on the seed and its number alone, not on batch, target or device. The published
+    standard deviation is 2, with which masks between 0 and 1 drown and voxels leave the image's intensities; ours, 0.1,
+    keeps them near.
     """
 
     traits: ClassVar[Traits] = Traits(reads="score", cost="n K F", random=True)
     n: int = 35
-    std: float = 2.0
+    std: float = 0.1
 
     def variants(self, masks: Masks, channels: Tensor) -> Iterator[Masks]:
         seeds = ((torch.initial_seed() * 2**20 + channel) % 2**63 for channel in channels.tolist())

@@ -28,7 +28,7 @@ class OptiCAM(Sweeping):
     rate `rate`; the loss is "plain", y(x) - y(masked) (Zhang et al. 2024).
     """
 
-    traits: ClassVar[Traits] = Traits(reads="score", cost="T (F + B)", shared=False)
+    traits: ClassVar[Traits] = Traits(reads="score", cost="T (F + B)", shared=False, sufficient=True)
     placement: Placement = "footprint"
     baseline: float | tuple[float, ...] = 0.0
     steps: int = 100
@@ -38,7 +38,7 @@ class OptiCAM(Sweeping):
         baseline = baseline_like(self.baseline, asked.image)
         fading = Fading(asked.image, baseline, layer, self.placement)
         nothing = asked(fading.empty)[:, 0]
-        several = torch.split(torch.arange(len(nothing)), self.at_once(*asked.image.shape))
+        several = self.portions(torch.arange(len(nothing)), *asked.image.shape)
         found = [self._sought(asked.about(targets.tolist()), A, fading) for targets in several]
         mixtures, scores = torch.cat([one for one, _ in found]), torch.cat([score for _, score in found])
         gain = scores[:, -1] - nothing

@@ -25,7 +25,7 @@ class PolyMap(Sweeping):
     """The map of one layer in Poly-CAM; see there."""
 
     traits: ClassVar[Traits] = Traits(reads="score", cost="K F, 2 K F for +-")
-    polarity: Polarity = "+-"
+    polarity: Polarity = "+"
     placement: Placement = "footprint"
     baseline: float | tuple[float, ...] = 0.0
 
@@ -35,7 +35,7 @@ class PolyMap(Sweeping):
         cells, live = between_0_and_1(A)
         nothing, whole = asked(fading.empty), asked(asked.image)
         gained = torch.zeros_like(nothing).repeat(1, A.shape[1])
-        for channels in torch.split(live, self.at_once(*asked.image.shape)):
+        for channels in self.portions(live, *asked.image.shape):
             masks = fading.placed(cells[:, channels])
             if "+" in self.polarity:
                 gained[:, channels] += asked(fading(masks)) - nothing
@@ -58,7 +58,7 @@ class PolyCAM(Combination):
     """
 
     traits: ClassVar[Traits] = Traits(reads="score", cost="K F per layer, 2 K F for +-")
-    polarity: Polarity = "+-"
+    polarity: Polarity = "+"
     placement: Placement = "footprint"
     baseline: float | tuple[float, ...] = 0.0
     link: Link = "identity"

@@ -38,7 +38,7 @@ class Traits:
     `reads`: the evidence (gradients of the score, scores of changed inputs, or activations alone, which know nothing of
     the target). `cost`: forward (F) and backward (B) passes per image, for K channels, n samples or T steps. `shared`:
     targets share the forward passes. `magnitude`: the map tells how strongly, not whether for or against. `random`: it
-    draws random numbers.
+    draws random numbers. `sufficient`: the map need only keep the score, so it may show more than the evidence.
     """
 
     reads: Literal["gradient", "score", "activation"] = "gradient"
@@ -46,6 +46,7 @@ class Traits:
     shared: bool = True
     magnitude: bool = False
     random: bool = False
+    sufficient: bool = False
 
 
 @runtime_checkable
