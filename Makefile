@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow soak lint format bench bench-brats docs clean
+.PHONY: demo test test-slow soak corpus lint format bench bench-brats docs clean
 
 demo: .venv/.ready
 	$(BIN)/medxai demo
@@ -12,8 +12,11 @@ test: .venv/.ready
 test-slow: .venv/.ready
 	$(BIN)/python -m pytest -m slow
 
-soak: .venv/.ready
+soak: .venv/.soak
 	$(BIN)/python -m pytest -m soak
+
+corpus: .venv/.ready
+	$(BIN)/python -m benchmarks.corpus
 
 lint: .venv/.ready
 	$(BIN)/ruff check .
@@ -39,6 +42,10 @@ docs: .venv/.docs
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps grad-cam
+	touch $@
+
+.venv/.soak: .venv/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[soak]"
 	touch $@
 
 .venv/.docs: .venv/.ready
