@@ -100,8 +100,9 @@ def _centre(weight: torch.Tensor) -> Points:
 
 
 _TOLERANCE_MM = 10.0
+_NEARER = ("exact", "shifted", "random")
 _FAR = (0.0, float("inf"))
-_LADDER = ("exact", "shifted", "inverted")
+_LADDER = ("exact", "blurred", "shifted", "random")
 METRICS = (
     MetricSpec(
         partial(pointing_near, tolerance_mm=_TOLERANCE_MM),
@@ -109,12 +110,14 @@ METRICS = (
         best=1.0,
         span=(0.0, 1.0),
         unit="mm",
-        claims=("exact", "random", "inverted"),
+        claims=("exact", "random"),
         name="pointing_within_10mm",
     ),
-    MetricSpec(peak_distance, "mask", 0.0, _FAR, unit="mm", better="lower", claims=_LADDER),
-    MetricSpec(centroid_distance, "mask", 0.0, _FAR, unit="mm", better="lower", claims=("exact", "shifted")),
-    MetricSpec(core_centroid_distance, "mask", 0.0, _FAR, unit="mm", better="lower", claims=("exact", "shifted")),
+    MetricSpec(peak_distance, "mask", 0.0, _FAR, unit="mm", better="lower", claims=("exact", "random")),
+    MetricSpec(centroid_distance, "mask", 0.0, _FAR, unit="mm", better="lower", claims=_NEARER),
+    MetricSpec(
+        core_centroid_distance, "mask", 0.0, _FAR, unit="mm", better="lower", claims=("exact", "shifted", "random")
+    ),
     MetricSpec(hd95_at_half_maximum, "mask", 0.0, _FAR, unit="mm", better="lower", claims=_LADDER),
     MetricSpec(assd_at_half_maximum, "mask", 0.0, _FAR, unit="mm", better="lower", claims=_LADDER),
 )

@@ -113,7 +113,7 @@ def _one(share: float) -> float:  # noqa: ARG001
     return 1.0
 
 
-_PEAK = ("exact", "random", "inverted")
+_PEAK = ("exact", "random")
 METRICS = (
     MetricSpec(pointing_game, "mask", best=1.0, span=(0.0, 1.0), uniform=_share, claims=_PEAK),
     MetricSpec(mass_in_mask, "mask", best=1.0, span=(0.0, 1.0), uniform=_share, claims=RUNGS),

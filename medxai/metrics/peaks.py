@@ -133,6 +133,4 @@ def _apart(heights: Array, places: Array) -> Array:
     return np.array(chosen, int)
 
 
-METRICS = (
-    MetricSpec(lesion_recall, "mask", best=1.0, span=(0.0, 1.0), unit="mm", claims=("exact", "random", "inverted")),
-)
+METRICS = (MetricSpec(lesion_recall, "mask", best=1.0, span=(0.0, 1.0), unit="mm", claims=("exact", "random")),)

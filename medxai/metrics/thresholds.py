@@ -179,12 +179,11 @@ def _overlap(share: float, percent: float) -> float:
     return part * share / (part + share - part * share)
 
 
-_LADDER = ("exact", "blurred", "shifted", "inverted")
 _FRACTIONS = (0.2, 0.5)
 _PERCENTS = (1, 5, 10)
 METRICS = (
-    MetricSpec(iou_at_otsu, "mask", 1.0, (0.0, 1.0), _share, claims=_LADDER, ties="together"),
-    MetricSpec(dice_at_otsu, "mask", 1.0, (0.0, 1.0), _dice, claims=_LADDER, ties="together"),
+    MetricSpec(iou_at_otsu, "mask", 1.0, (0.0, 1.0), _share, claims=RUNGS, ties="together"),
+    MetricSpec(dice_at_otsu, "mask", 1.0, (0.0, 1.0), _dice, claims=RUNGS, ties="together"),
     MetricSpec(precision_at_otsu, "mask", 1.0, (0.0, 1.0), _share, claims=RUNGS, ties="together"),
     MetricSpec(mass_precision_at_otsu, "mask", 1.0, (0.0, 1.0), _share, claims=RUNGS, ties="together"),
     *(
@@ -194,7 +193,7 @@ METRICS = (
             1.0,
             (0.0, 1.0),
             _share,
-            claims=_LADDER,
+            claims=RUNGS,
             ties="together",
             name=f"iou_at_{t:.0%}_of_maximum",
         )
@@ -206,7 +205,7 @@ METRICS = (
         1.0,
         (0.0, 1.0),
         _dice,
-        claims=_LADDER,
+        claims=RUNGS,
         ties="together",
         name="dice_at_50%_of_maximum",
     ),
