@@ -1,13 +1,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow soak corpus lint format bench bench-brats docs clean
+.PHONY: demo test test-slow soak corpus lint format bench support bench-brats docs clean
 
 demo: .venv/.ready
 	$(BIN)/medxai demo
 
 test: .venv/.ready
-	$(BIN)/python -m pytest -m "not slow and not soak"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup -m "not slow and not soak"
 
 test-slow: .venv/.ready
 	$(BIN)/python -m pytest -m slow
@@ -30,6 +30,10 @@ format: .venv/.ready
 
 bench: .venv/.ready
 	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.cams
+
+support: .venv/.ready
+	$(BIN)/python -m benchmarks.support
 
 bench-brats: .venv/.ready
 	$(BIN)/python -m benchmarks.brats_patches

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,27 @@ def data_dir() -> Callable[[str], Path]:
         pytest.skip(f"test data {name!r} not found: set MEDXAI_TEST_DATA to the folder that holds it")
 
     return find
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share an expensive fixture of their file stay in one process."""
+    for item in items:
+        if "end_to_end" in item.path.parts:
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker process tells what it used."""
+    told = getattr(session.config, "workeroutput", None)
+    if told is not None:
+        told |= {"used": sorted(_USED), "missing": sorted(_MISSING)}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:  # noqa: ARG001 - the hook's own signature
+    """Gather what the workers told."""
+    _USED.update(getattr(node, "workeroutput", {}).get("used", ()))
+    _MISSING.update(getattr(node, "workeroutput", {}).get("missing", ()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
