@@ -1,0 +1,87 @@
+"""Which of four nodules is the malignant one, asked of every method: `python -m benchmarks.lidc_mosaic`.
+
+Trains a small 3D classifier on the nodules of some patients, states its AUC on the others, and lays out mosaics of one
+malignant and three benign test nodules, of four patients, each of which the classifier tells right when alone. A map of
+the malignant class should lie in the malignant tile (grid pointing game), and there on the nodule.
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from scipy.stats import mannwhitneyu
+from torch import nn
+
+from benchmarks.lidc.cohort import DATA, Nodule, load_nodules, split, tiles
+from benchmarks.lidc.model import EVIDENCE
+from benchmarks.lidc.mosaic import mosaic_recipe, mosaics
+from benchmarks.lidc.training import train
+from benchmarks.survey import Column, Question, Row, markdown, survey, write
+from medxai import ClassScore
+
+COLUMNS = (
+    Column("tile hit", "tile", "pointing_game"),
+    Column("nodule hit", "nodule", "pointing_game"),
+    Column("nodule mass", "nodule", "mass_in_mask"),
+    Column("nodule IoU", "nodule", "iou_at_mask_size"),
+    Column("tile share", "tile", "mass_in_mask"),
+)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--data", type=Path, default=DATA, help="folder of the nodules")
+    options.add_argument("--mosaics", type=int, default=40)
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--methods", nargs="*", default=(), help="names of the catalogue; all of it by default")
+    options.add_argument("--out", type=Path, default=Path("out/lidc"), help="folder for the JSON")
+    chosen = options.parse_args()
+    console, started = Console(width=150), time.perf_counter()
+    nodules, small = load_nodules(chosen.data)
+    learned, kept = split(nodules, chosen.seed)
+    model = train(learned, chosen.seed)
+    margins = margin(model, kept)
+    malignant = np.array([nodule.malignant for nodule in kept])
+    right = [nodule for nodule, sure in zip(kept, (margins > 0) == malignant, strict=True) if sure]
+    facts = {
+        "nodules": len(nodules),
+        "left out, crop smaller than a tile": small,
+        "trained on": len(learned),
+        "tested on": len(kept),
+        "malignant in the test": int(malignant.sum()),
+        "AUC": float(
+            mannwhitneyu(margins[malignant], margins[~malignant]).statistic / (malignant.sum() * (~malignant).sum())
+        ),
+        "told right alone": len(right),
+        "malignant told right": sum(nodule.malignant for nodule in right),
+        "mosaics": chosen.mosaics,
+    }
+    console.print(facts)
+    recipe = mosaic_recipe()
+    questions = [
+        Question(model, EVIDENCE, m.case, recipe, ClassScore(1), {"tile": m.tile, "nodule": m.nodule})
+        for m in mosaics(right, chosen.mosaics, chosen.seed)
+    ]
+    rows: list[Row] = []
+    for row in survey(questions, chosen.methods):
+        rows.append(row)
+        spent = time.perf_counter() - started
+        console.print(f"{row.method}: {row.refused or f'{row.seconds:.2f} s per map'}, {spent:.0f} s so far")
+        write(chosen.out / "mosaic.json", rows, facts)
+    print(markdown(rows, COLUMNS))
+
+
+def margin(model: nn.Module, nodules: Sequence[Nodule]) -> NDArray[np.float32]:
+    """How far the logit of malignant lies above that of benign, of each nodule alone."""
+    with torch.no_grad():
+        logits = model(tiles(nodules))
+    return np.asarray((logits[:, 1] - logits[:, 0]).numpy())
+
+
+if __name__ == "__main__":
+    main()
