@@ -3,7 +3,7 @@
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from importlib.metadata import version
 from typing import Any, overload
 
@@ -196,7 +196,10 @@ def _located(traced: Trace, value: Any) -> Any:
 
 def _parameters(method: Any) -> Mapping[str, Any]:
     try:
-        return asdict(method)
+        inner = {field.name: getattr(method, field.name) for field in fields(method)}
+        named = {name: type(value).__name__ for name, value in inner.items() if isinstance(value, Attributor)}
+        stated = asdict(method)
+        return {**stated, **{name: {"name": own, **stated[name]} for name, own in named.items()}}
     except TypeError as error:
         raise CatalogError(
             f"{type(method).__name__} cannot state its parameters.", expected="a frozen dataclass, as every method is"

@@ -17,7 +17,7 @@ from torch import nn
 
 from medxai.core.layer import Footprint, Layer
 from medxai.errors import FootprintError
-from medxai.model.layers import find_row
+from medxai.model.layers import find_row, put
 from medxai.model.trace import Trace, trace
 
 __all__ = ["Footprint", "footprint", "sited"]
@@ -42,16 +42,9 @@ def footprint(trace: Trace, layer: str) -> Footprint:
 def sited(network: nn.Module, layers: tuple[Layer, ...], image_shape: tuple[int, ...]) -> tuple[Layer, ...]:
     """The layers with their footprints; the network is traced, once, only if one of them has none yet.
 
-    Raises what `footprint` raises.
+    Raises what `put` raises.
     """
     if all(layer.footprint for layer in layers):
         return layers
-    traced = trace(network, image_shape)
-    return tuple(_with_footprint(layer, traced) for layer in layers)
-
-
-def _with_footprint(layer: Layer, traced: Trace) -> Layer:
-    if layer.footprint:
-        return layer
-    whole = Footprint.of_image(traced.image_shape[1:])
-    return replace(layer, footprint=footprint(traced, layer.name) if layer.name else whole)
+    traced, whole = trace(network, image_shape), Footprint.of_image(image_shape[2:])
+    return tuple(put(traced, layer) if layer.name else replace(layer, footprint=whole) for layer in layers)

@@ -42,8 +42,11 @@ def network(name, ndim):
     return rising(model) if traits(name).reads == "score" else model
 
 
+BRIEFLY = {"OptiCAM": {"steps": 10}, "SSCAM": {"n": 4}, "ISCAM": {"n": 4}}  # the laws hold for any number
+
+
 def make(name, layer=LAYER):
-    return catalog.method(name, layer)
+    return dataclasses.replace(catalog.method(name, layer), **BRIEFLY.get(name, {}))
 
 
 def attribute(name, model, x, target=TARGET, layer=LAYER):
