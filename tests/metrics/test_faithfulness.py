@@ -8,6 +8,8 @@ import pytest
 import torch
 from captum.metrics import infidelity as captum_infidelity
 
+from benchmarks.ladder import SHAPES as SCENES
+from benchmarks.ladder import planted
 from medxai.attribution.gradient_cams import GradCAM
 from medxai.core.target import ClassScore
 from medxai.errors import TargetError, UsageError
@@ -23,7 +25,7 @@ from medxai.metrics.correlation import (
 )
 from medxai.metrics.curves import Perturbation
 from medxai.metrics.drops import adcc, average_drop, average_gain, average_increase, shown_share, soft_mask
-from medxai.metrics.imputation import Blur, Constant
+from medxai.metrics.imputation import Constant
 from medxai.metrics.intermodel import inter_model
 from medxai.metrics.probe import Probe
 from medxai.metrics.rfxg import (
@@ -299,24 +301,8 @@ def test_a_link_of_what_is_no_tensor_is_refused():
         Scorer(Tuple(), ClassScore(0), "softmax")(images(2))
 
 
-def planted(shape, seed):
-    """A saturating score of a thin bright bar across a corner, and the ladder of maps of known merit, 1 mm voxels."""
-    box = torch.zeros(shape)
-    place = [int(n) for n in torch.randint(3, 7, (len(shape),), generator=torch.Generator().manual_seed(seed))]
-    box[tuple(slice(c, c + 2) for c in place)] = 1
-    box[(*[slice(c, c + 2) for c in place[:-1]], slice(place[-1], place[-1] + 12))] = 1
-    box[(slice(place[0], place[0] + 8), *[slice(c, c + 2) for c in place[1:]])] = 1
-    image = 0.3 * draw(1, *shape, seed=seed) + box
-    mean, removal = Linear(box / box.sum()), Perturbation(Cubes(2.0), Blur(6.0))
-    probe = Probe(box, image, lambda x: torch.sigmoid(6 * mean(x) - 3), (1.0,) * len(shape), perturbation=removal)
-    blurred = Blur(2.0)(replace(probe, image=box[None]).scene)(torch.ones(1, *shape, dtype=torch.bool))[0, 0]
-    shifted = box.roll([10] + [0] * (len(shape) - 1), list(range(len(shape))))
-    noise = draw(*shape, seed=30 + seed)
-    return probe, {"exact": box, "blurred": blurred, "shifted": shifted, "random": noise, "inverted": 1 - box}
-
-
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("shape", [(30, 28), (22, 20, 24)], ids=["2d", "3d"])
+@pytest.mark.parametrize("shape", SCENES.values(), ids=SCENES)
 @pytest.mark.parametrize("metric", [r for r in (*deletion.METRICS, *ROWS) if r.claims], ids=lambda m: m.name)
 def test_the_ladder_is_ranked_as_claimed(shape, metric, seed):
     probe, ladder = planted(shape, seed)
