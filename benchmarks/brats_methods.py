@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def questions(patients: Sequence[Patient], patches: int, seed: int) -> Iterator[Question]:
-    """The first `patches` of those that `brats_patches` explains, of each patient in turn, with the patient's network."""
+    """The first `patches` patches that `brats_patches` explains of each patient, with the network for that patient."""
     for patient in patients:
         model = train([other for other in patients if other is not patient], seed)
         ill = np.random.default_rng(1).choice(patient.diseased(), PAIRS, replace=False)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import inf, isnan, nan
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 from rich.progress import track
@@ -46,7 +46,7 @@ class Column:
 class Row:
     """What one method scored: means over the maps that were not degenerate, by region and metric.
 
-    A method that refused has a reason and no score; `seconds` is the mean of one map, from image to saliency.
+    A method that refused has a reason and no score; `seconds` is the median of one map, from image to saliency.
     """
 
     method: str
@@ -95,20 +95,19 @@ def markdown(rows: Sequence[Row], columns: Sequence[Column]) -> str:
 
 def _asked(name: str, questions: Sequence[Question]) -> Row:
     found: list[Mapping[str, Evaluation]] = []
-    degenerate, seconds = 0, 0.0
+    degenerate, seconds = 0, list[float]()
     for question in track(questions, name, transient=True):
         method = catalog.method(name, question.layer)
         started = time.perf_counter()
         saliency = medxai.explain(question.model, question.case, method, question.target, question.recipe)
-        seconds += time.perf_counter() - started
+        seconds.append(time.perf_counter() - started)
         degenerate += not saliency.status.ok
         found.append(evaluate_labels(saliency, question.masks, METRICS))
-    count = len(questions)
     return Row(
         method=name,
-        maps=count,
+        maps=len(questions),
         degenerate=degenerate,
-        seconds=seconds / count,
+        seconds=median(seconds),
         value=_means(found, lambda score: score.value),
         uniform=_means(found, lambda score: score.chance["uniform"]),
         centre=_means(found, lambda score: score.chance["centre"]),
