@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow soak corpus lint format bench support bench-brats docs clean
+.PHONY: demo test test-slow soak corpus lint format bench support bench-brats bench-methods docs clean
 
 demo: .venv/.ready
 	$(BIN)/medxai demo
@@ -37,6 +37,10 @@ support: .venv/.ready
 
 bench-brats: .venv/.ready
 	$(BIN)/python -m benchmarks.brats_patches
+
+bench-methods: .venv/.ready
+	$(BIN)/python -m benchmarks.brats_methods
+	$(BIN)/python -m benchmarks.lidc_mosaic
 
 docs: .venv/.docs
 	$(BIN)/sphinx-build -W -b html docs docs/_build/html
