@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from medxai.core.layer import CHANNELS_FIRST, Footprint, Layout
 
-Factor = tuple[int, "Axis | Lost | Prefixed | None"]
+Factor = tuple[int, "Axis | Lost | Prefixed | Inner | None"]
 Dim = tuple[Factor, ...]
 
 
@@ -50,6 +50,16 @@ class Prefixed:
 
 
 @dataclass(frozen=True, slots=True)
+class Inner:
+    """The inner factor of an axis that a view has cut in two: which of the `axis`'s cells inside one outer cell."""
+
+    axis: Axis
+
+
+Origin = Axis | Lost | Prefixed | Inner
+
+
+@dataclass(frozen=True, slots=True)
 class Field:
     """For each dimension of a tensor, the factors of its size and what each follows.
 
@@ -84,6 +94,11 @@ class Field:
     def prefix(self) -> int:
         """How many tokens stand before those of the image."""
         return max((prefix_of(dim) for dim in self.dims), default=0)
+
+    @property
+    def cut(self) -> bool:
+        """Whether an axis lies in two parts: until they are joined or summed, nothing may pick inner cells."""
+        return any(isinstance(origin, Inner) for dim in self.dims for origin in origins(dim))
 
     def footprint(self, rank: int) -> Footprint | None:
         """Where the cells of a tensor (batch, channel, *space) lie, if its axes are the image's axes in their order."""
@@ -137,7 +152,7 @@ def picked(dim: Dim, start: int, n: int) -> Dim | None:
     return rest if start == prefix else ((n, Prefixed(prefix - start, rest)),)
 
 
-def along(n: int, origin: "Axis | Lost | Prefixed | None") -> Dim:
+def along(n: int, origin: Origin | None) -> Dim:
     """A dimension of n cells that follows `origin`; one cell alone cannot be lost."""
     return ((n, None if n == 1 and isinstance(origin, Lost) else origin),)
 
@@ -152,7 +167,7 @@ def size(dim: Dim) -> int:
     return math.prod(n for n, _ in dim)
 
 
-def origins(dim: Dim) -> list[Axis | Lost | Prefixed]:
+def origins(dim: Dim) -> list[Origin]:
     """What the factors of a dimension follow, where they follow something."""
     return [origin for _, origin in dim if origin is not None]
 
@@ -161,6 +176,8 @@ def axis_of(dim: Dim) -> Axis | None:
     """The one image axis of a dimension; trailing blank factors are sub-cells, as in a pixel shuffle."""
     factors = [factor for factor in dim if factor[0] != 1 or factor[1] is not None] or list(dim)
     axis = factors[0][1] if factors else None
+    if len(factors) == 2 and isinstance(cut := factors[1][1], Inner):
+        return cut.axis if axis == _outer(cut.axis, factors[1][0]) else None
     if not isinstance(axis, Axis) or any(other is not None for _, other in factors[1:]):
         return None
     inner = math.prod(n for n, _ in factors[1:])
@@ -168,9 +185,16 @@ def axis_of(dim: Dim) -> Axis | None:
     return axis.window(1 / inner, middle, middle)
 
 
+def _outer(axis: Axis, cells: int) -> Axis:
+    return axis.window(cells, 0, cells - 1)
+
+
 def lost_in(dims: Iterable[Dim], operation: str) -> Lost | None:
-    """What becomes of dimensions that `operation` mixes in a way that cannot be followed; None where all are blank."""
-    found = [origin for dim in dims for n, origin in dim if origin is not None and n > 1]
+    """What becomes of dimensions that `operation` mixes in a way that cannot be followed; None where all are blank.
+
+    Inner cells of an axis may be mixed: the outer cell beside them sees them all.
+    """
+    found = [o for dim in dims for n, o in dim if o is not None and n > 1 and not isinstance(o, Inner)]
     lost = [origin for origin in found if isinstance(origin, Lost)]
     if not found or len(lost) == len(found):
         return next((one for one in lost if not one.attends), lost[0] if lost else None)
@@ -209,6 +233,8 @@ def _joined(known: Sequence[Dim], n: int, operation: str, doubt: str) -> Dim:
         rest = _joined([_cells(dim) for dim in known], n - count, operation, doubt) if same else ()
         lost = not rest or any(isinstance(origin, Lost) for origin in origins(rest))
         return along(n, Lost(operation)) if lost else ((n, Prefixed(count, rest)),)
+    if any(isinstance(origin, Inner) for dim in known for origin in origins(dim)):
+        return known[0] if all(dim == known[0] for dim in known) else along(n, Lost(operation))
     sizes = [tuple(m for m, _ in dim) for dim in known]
     if any(other != sizes[0] for other in sizes):
         axes = [axis_of(dim) for dim in known]
@@ -216,7 +242,7 @@ def _joined(known: Sequence[Dim], n: int, operation: str, doubt: str) -> Dim:
     return tuple((m, _hull([_axis(dim[i][1]) for dim in known], m, operation, doubt)) for i, m in enumerate(sizes[0]))
 
 
-def _axis(origin: Axis | Lost | Prefixed | None) -> Axis | None:
+def _axis(origin: Origin | None) -> Axis | None:
     return origin if isinstance(origin, Axis) else None
 
 
@@ -237,8 +263,9 @@ def _hull(axes: Sequence[Axis | None], n: int, operation: str, doubt: str) -> Ax
 
 
 def regroup(dims: Sequence[Dim], shape: Sequence[int], operation: str) -> tuple[Dim, ...]:
-    """The dimensions of a contiguous tensor viewed as `shape`; an axis that is cut in two is lost."""
+    """The dimensions of a contiguous tensor viewed as `shape`; an axis may be cut in two once."""
     left = [factor for dim in dims for factor in dim]
+    unknown = Field.unknown(shape, lost_in(dims, operation)).dims
     result = []
     for n in shape:
         dim: list[Factor] = []
@@ -248,14 +275,31 @@ def regroup(dims: Sequence[Dim], shape: Sequence[int], operation: str) -> tuple[
         while rest > 1 and left:
             head, origin = left.pop(0)
             if rest % head and head % rest:
-                return Field.unknown(shape, lost_in(dims, operation)).dims
+                return unknown
             taken = min(head, rest)
-            whole = taken == head
-            dim.append((taken, origin if whole else lost_in([along(head, origin)], operation)))
-            if not whole:
-                left.insert(0, (head // taken, lost_in([along(head, origin)], operation)))
+            if taken < head and isinstance(origin, Inner):
+                return unknown
+            if taken < head:
+                outer, inner = _halves(head, taken, origin, operation)
+                left.insert(0, inner)
+                dim.append(outer)
+            else:
+                dim.append((taken, origin))
             rest //= taken
         if n == 1 and left and left[0][0] == 1:
             dim.append(left.pop(0))
         result.append(tuple(dim) or blank(n))
-    return tuple(result)
+    return unknown if any(map(_torn, result)) else tuple(result)
+
+
+def _halves(n: int, outer: int, origin: Origin | None, operation: str) -> tuple[Factor, Factor]:
+    if isinstance(origin, Axis):
+        return (outer, _outer(origin, n // outer)), (n // outer, Inner(origin))
+    lost = lost_in([along(n, origin)], operation)
+    return (outer, lost), (n // outer, lost)
+
+
+def _torn(dim: Dim) -> bool:
+    """Whether inner cells stand beside an axis that is not the outer part of their own."""
+    kinds = {type(origin) for origin in origins(dim)}
+    return {Axis, Inner} <= kinds and axis_of(dim) is None

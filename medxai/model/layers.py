@@ -33,13 +33,13 @@ def resolve_layer(traced: Trace, name: str) -> tuple[str, tuple[str, ...]]:
 
     "auto" means, for a classifier, the last layer whose output is a map that learned weights still read, after its
     nonlinearity; where only prefix tokens are read after the last attention, the last layer before it that is more
-    than a projection or norm; for a network that segments, the last layer on the coarsest grid. Raises
-    LayerNotFoundError for an unknown name, and LayerError for a layer whose output is no map or that runs more than
+    than a projection or norm, else the first of all; for a network that segments, the last layer on the coarsest
+    grid. Raises LayerNotFoundError for an unknown name, and LayerError for a layer whose output is no map or that runs more than
     once.
     """
     if name == "auto":
         row = _auto(traced)
-        return row.name, _notices(row)
+        return row.name, (*_notices(row), *_about_lost(traced, row))
     row = find_row(traced, name)
     _check(traced, row)
     return row.name, _notices(row)
@@ -164,7 +164,7 @@ def _best(traced: Trace) -> LayerRow | None:
     else:
         learned = [row for row in rows if row.feeds_weights]
         final = [row for row in learned if not row.attended]
-        choices = final, [row for row in learned if not row.linear], rows
+        choices = final, [row for row in learned if not row.linear], learned[:1] or rows
     return next((choice[-1] for choice in choices if choice), None)
 
 
@@ -207,6 +207,17 @@ def _check(traced: Trace, row: LayerRow) -> None:
 def _enclosing(name: str) -> list[str]:
     parts = name.split(".")
     return [".".join(parts[:n]) for n in range(len(parts) - 1, 0, -1)]
+
+
+def _about_lost(traced: Trace, row: LayerRow) -> tuple[str, ...]:
+    """A notice where cells went on after the chosen layer, to where they cannot be placed."""
+    maps = [one for one in traced.layers if len(one.shape) > 1 and (one.reaches_output or one.layout.prefix)]
+    if not maps or maps[-1].footprint or maps[-1] is row:
+        return ()
+    return (
+        f"After layer {row.name!r} cells can no longer be placed: at {maps[-1].name!r} {maps[-1].why}. What the "
+        "network does there does not show in the map.",
+    )
 
 
 def _notices(row: LayerRow) -> tuple[str, ...]:

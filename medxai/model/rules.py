@@ -25,6 +25,8 @@ def propagate(call: Call) -> Field:
     rule = _pointwise if call.pointwise or call.name in ACTIVATIONS else _RULES.get(call.name)
     if rule is None or (call.position and call.name not in _MANY):
         return call.unknown()
+    if rule not in _WHOLE and any(field.cut for field in call.fields.values()):
+        return call.unknown()
     return rule(call)
 
 
@@ -163,4 +165,5 @@ _FAMILIES: dict[Rule, str] = {
     _matmul: "mm addmm bmm baddbmm",
     _repeat: "repeat",
 }
+_WHOLE = (_pointwise, _carry, _copy, _constant, _view, _permute, _unsqueeze, _squeeze, _expand, _matmul)
 _RULES: Mapping[str, Rule] = {name: rule for rule, names in _FAMILIES.items() for name in names.split()}
