@@ -34,8 +34,8 @@ def resolve_layer(traced: Trace, name: str) -> tuple[str, tuple[str, ...]]:
     "auto" means, for a classifier, the last layer whose output is a map that learned weights still read, after its
     nonlinearity; where only prefix tokens are read after the last attention, the last layer before it that is more
     than a projection or norm, else the first of all; for a network that segments, the last layer on the coarsest
-    grid. Raises LayerNotFoundError for an unknown name, and LayerError for a layer whose output is no map or that runs more than
-    once.
+    grid. Raises LayerNotFoundError for an unknown name, and LayerError for a layer whose output is no map or that runs
+    more than once.
     """
     if name == "auto":
         row = _auto(traced)
