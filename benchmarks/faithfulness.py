@@ -10,7 +10,10 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -30,6 +33,7 @@ from medxai.metrics.scene import Scene
 from medxai.metrics.sufficiency import ROAD_LEVELS, road
 from medxai.metrics.units import Voxels
 from medxai.model.scoring import Scorer
+from tests.peers import grad_cam_library
 
 CLASS = 3
 Call = Callable[[], object]
@@ -91,9 +95,14 @@ def our_road(model: nn.Module, image: Tensor, values: Tensor) -> float:
     return road(Probe(values, image[0], Scorer(model, ClassScore(CLASS), "softmax")))
 
 
-def grad_cam_road(model: nn.Module, image: Tensor, values: Tensor) -> float:
-    from pytorch_grad_cam.metrics.road import ROADCombined
+def grad_cam_road_module() -> ModuleType:
+    """The peer's module, imported without torchvision."""
+    grad_cam_library()
+    return import_module("pytorch_grad_cam.metrics.road")
 
+
+def grad_cam_road(model: nn.Module, image: Tensor, values: Tensor) -> float:
+    ROADCombined = grad_cam_road_module().ROADCombined
     target = [lambda output: output.softmax(0)[CLASS]]
     return float(ROADCombined()(image, values[None].numpy(), target, model)[0])
 
@@ -107,38 +116,49 @@ def quantus_road(model: nn.Module, image: Tensor, values: Tensor) -> float:
     return float(np.mean(list(found.values())))
 
 
-def timed(calls: dict[str, Call], rounds: int) -> dict[str, tuple[float, object]]:
-    """Seconds and answer of each call; a peer that is not here is left out."""
-    times: dict[str, list[float]] = {}
+@dataclass(frozen=True)
+class Row:
+    """Median seconds by the clock and of the processor (which other work on the machine does not lengthen)."""
+
+    seconds: float
+    cpu: float
+    answer: object
+
+
+def timed(calls: dict[str, Call], rounds: int) -> dict[str, Row]:
+    """One row per call; a peer that is not here says so."""
+    times: dict[str, list[tuple[float, float]]] = {}
     answers: dict[str, object] = {}
     for _ in range(rounds):
         for name, call in calls.items():
-            started = time.perf_counter()
+            started, worked = time.perf_counter(), time.process_time()
             try:
                 answers[name] = call()
             except ImportError as error:
                 answers[name] = f"not installed: {error.name}"
                 continue
-            times.setdefault(name, []).append(time.perf_counter() - started)
-    return {name: (statistics.median(times[name]) if name in times else np.nan, answers[name]) for name in calls}
+            times.setdefault(name, []).append((time.perf_counter() - started, time.process_time() - worked))
+    medians = {name: tuple(map(statistics.median, zip(*rows, strict=True))) for name, rows in times.items()}
+    return {name: Row(*medians.get(name, (np.nan, np.nan)), answers[name]) for name in calls}
 
 
-def show(title: str, found: dict[str, tuple[float, object]]) -> None:
-    table = Table("", "seconds", "ratio to medxai", "answer", title=title)
-    base = found["medxai"][0]
-    for name, (seconds, answer) in found.items():
-        table.add_row(name, f"{seconds:.2f}", f"{seconds / base:.1f}x", _short(answer))
+def show(title: str, found: dict[str, Row]) -> None:
+    table = Table("", "seconds", "of CPU", "ratio to medxai", "of CPU", "answer", title=title)
+    base = found["medxai"]
+    for name, row in found.items():
+        ratios = (f"{row.seconds / base.seconds:.1f}x", f"{row.cpu / base.cpu:.1f}x")
+        table.add_row(name, f"{row.seconds:.2f}", f"{row.cpu:.2f}", *ratios, _short(row.answer))
     Console(width=120).print(table)
 
 
 def imputation_3d(side: int, rounds: int) -> None:
     """Seconds for one level, the holes being the top share of a smooth map."""
     image, values = smooth((side,) * 3, 0, 2)[None, None], smooth((side,) * 3, 1, 4)
-    table = Table("removed", "seconds per level", title=f"ROAD imputation of {side}^3 voxels")
+    table = Table("removed", "seconds per level", "of CPU", title=f"ROAD imputation of {side}^3 voxels")
     for share in (0.1, 0.3, 0.5, 0.7, 0.9):
         holes = (values > values.quantile(1 - share))[None]
-        seconds = [found[0] for found in (timed({"s": partial(solve, image, holes)}, 1)["s"] for _ in range(rounds))]
-        table.add_row(f"{share:.0%}", f"{statistics.median(seconds):.2f}")
+        row = timed({"level": partial(solve, image, holes)}, rounds)["level"]
+        table.add_row(f"{share:.0%}", f"{row.seconds:.2f}", f"{row.cpu:.2f}")
     Console(width=120).print(table)
 
 
@@ -149,14 +169,14 @@ def imputation_2d(side: int, rounds: int) -> None:
     fill = NoisyLinear(0.0)(Scene(image, torch.ones_like(values, dtype=torch.bool)))
 
     def theirs() -> Tensor:
-        from pytorch_grad_cam.metrics.road import NoisyLinearImputer
-
-        return NoisyLinearImputer(noise=0)(image, kept)
+        filled: Tensor = grad_cam_road_module().NoisyLinearImputer(noise=0)(image, kept)
+        return filled
 
     found = timed({"medxai": lambda: fill(kept[None] == 0)[0], "grad-cam": theirs}, rounds)
-    ours, other = (found[name][1] for name in ("medxai", "grad-cam"))
+    ours, other = (found[name].answer for name in ("medxai", "grad-cam"))
     if isinstance(ours, Tensor) and isinstance(other, Tensor):
-        found["grad-cam"] = (found["grad-cam"][0], f"differs by {float((ours - other).abs().max()):.1e} at most")
+        apart = f"differs by {float((ours - other).abs().max()):.1e} at most"
+        found["grad-cam"] = replace(found["grad-cam"], answer=apart)
     show(f"ROAD imputation of {side}^2 pixels, half removed", found)
 
 
