@@ -8,7 +8,7 @@ from functools import partial
 
 import typer
 
-from medxai.cli import commands, convert, inspect, tables
+from medxai.cli import commands, convert, evaluate, inspect, tables
 
 _SHOW = "--show-names"
 
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("explain")(commands.explain)
-app.command("evaluate")(commands.evaluate)
+app.command("evaluate")(evaluate.evaluate)
 app.command("inspect")(inspect.inspect)
 app.command("layers")(tables.layers)
 app.command("methods")(tables.methods)

@@ -1,4 +1,4 @@
-"""The commands that compute: explain, evaluate, demo."""
+"""The commands that compute: explain, demo."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from medxai.cli.options import (
-    AsJson,
     Device,
     Factory,
     FactoryArgs,
@@ -93,34 +92,6 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter per option
     show_saliency(saliency, out)
     if evaluation is not None:
         show_evaluation(evaluation, said=saliency.provenance.notices)
-
-
-@with_read_options
-def evaluate(
-    saliency: Annotated[Path, typer.Argument(help="Saliency map, NIfTI.")],
-    mask: Annotated[Path, typer.Argument(help="Annotation, on any grid of the same patient.")],
-    label: Label = None,
-    spacing: Spacing = None,
-    as_json: AsJson = False,
-    mask_image: MaskImage = None,
-    options: ReadOptions = DEFAULT,
-) -> None:
-    """Score a saliency map against an annotation, beside what maps that know nothing would score."""
-    from medxai.cli.progress import steps
-
-    with steps(3) as step:
-        step("loading")
-        import medxai
-        from medxai.cli.checks import read_region
-        from medxai.cli.report import print_json, show_evaluation
-
-        found, region = medxai.load_overlay(saliency), read_region(mask, label, spacing, options, mask_image)
-        step("scoring")
-        evaluation = medxai.evaluate(found, region, options=options)
-    if as_json:
-        print_json(evaluation.as_dict())
-    else:
-        show_evaluation(evaluation)
 
 
 def demo(

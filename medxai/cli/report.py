@@ -24,13 +24,18 @@ def show_saliency(saliency: Saliency, out: Path) -> None:
 
 def show_evaluation(evaluation: Evaluation, said: Sequence[str] = ()) -> None:
     """The scores beside their chance rows, and the notices that were not `said` before."""
-    names = dict.fromkeys(name for score in evaluation.scores for name in score.chance)
-    print_table([_row(score, names) for score in evaluation.scores])
-    if any(score.bound for score in evaluation.scores):
-        typer.echo("* chosen in view of the mask: an upper bound, not a score of the map alone")
+    show_scores(evaluation.scores)
     for notice in evaluation.notices:
         if notice not in said:
             typer.echo(f"note: {notice}")
+
+
+def show_scores(scores: Sequence[Score]) -> None:
+    """Scores as a table, and what their marks mean."""
+    names = dict.fromkeys(name for score in scores for name in score.chance)
+    print_table([_row(score, names) for score in scores])
+    if any(score.bound for score in scores):
+        typer.echo("* chosen in view of the mask: an upper bound, not a score of the map alone")
 
 
 def _row(score: Score, chance: Iterable[str]) -> dict[str, str]:

@@ -134,7 +134,7 @@ def _refuse_unknown_lengths(specs: Sequence[MetricSpec], grid: Geometry) -> None
 def _remarks(reading: Reading, mask: Annotation, share: float) -> tuple[str, ...]:
     remarks = []
     outside = 1 - reading.mask_size / max(float(mask.data.sum(dtype=torch.float64)), 1e-12)
-    if outside > 0 and reading.mask_size:
+    if outside > 0 and bool(mask.data.any()):
         remarks.append(f"M01: {outside:.1%} of the mask lies outside the domain and is not asked for")
     if share < 1:
         remarks.append(f"M01: {1 - share:.1%} of the mask lies outside what the model saw and counts as missed")

@@ -23,7 +23,11 @@ ARUN = ("average_precision",)
 PRESETS: Mapping[str, tuple[str, ...] | None] = MappingProxyType(
     {"basic": BASIC, "full": None, "chexlocalize": CHEXLOCALIZE, "arun": ARUN}
 )
-"""Of the criteria of Arun et al. 2021, the one that a map and a mask suffice for; the others ask the model again."""
+"""What a map and a mask suffice for; `full` is all of it."""
+
+ASKED: Mapping[str, tuple[str, ...]] = MappingProxyType({"arun": ("cascading_ssim", "cascading_spearman")})
+"""What a preset asks of the network and the method too: of the criteria of Arun et al. 2021 the second, sensitivity to
+the weights. Repeatability and reproducibility compare with the maps of other trainings and architectures."""
 
 
 def chosen(names: Sequence[str] | None, preset: str = "basic") -> tuple[MetricSpec, ...]:

@@ -1,6 +1,7 @@
 """Intervals of a mean score by the bootstrap: whole patients are drawn, because films of one patient are alike."""
 
 from dataclasses import dataclass
+from math import isnan
 from typing import Literal
 
 import numpy as np
@@ -23,9 +24,12 @@ class Interval:
     reason: str = ""
 
     def __str__(self) -> str:
-        said = f"{self.mean:.3f}"
-        said += f" (no interval: {self.reason}" if self.reason else f" [{self.low:.3f}, {self.high:.3f}] ("
-        return f"{said}{'; ' if self.reason else ''}n = {self.cases} cases of {self.patients} patients)"
+        rests = f"n = {self.cases} cases of {self.patients} patients"
+        if isnan(self.mean):
+            return f"undefined ({self.reason})"
+        if self.reason:
+            return f"{self.mean:.3f} (no interval: {self.reason}; {rests})"
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}] ({rests})"
 
 
 def interval(

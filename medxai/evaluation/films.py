@@ -1,0 +1,156 @@
+"""A folder of chest-film maps against CheXlocalize annotations: its table as published, and by patient."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan, nan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medxai.errors import InputError
+from medxai.evaluation.score import number
+from medxai.io.chexlocalize import Annotations, patient_of, read_film_map
+from medxai.metrics import chexlocalize
+from medxai.metrics.spec import reason
+from medxai.statistics.interval import Interval, film_interval, interval
+from medxai.statistics.sample import FEWEST, Sample, Summary, sample, summary
+
+CUTOFFS = tuple(n / 10 for n in range(9))
+"""Probabilities among which the authors chose below which no region is shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilmScore:
+    """One finding on one film: the model's probability, whether it is annotated, the hit, and three overlaps.
+
+    `iou` is of Otsu's region and `iou_tuned` of the finding's threshold, both undefined where map or annotation is
+    empty; `iou_all` is of Otsu's region too, but undefined only where both are.
+    """
+
+    film: str
+    finding: str
+    probability: float
+    annotated: bool
+    hit: float
+    iou: float
+    iou_tuned: float
+    iou_all: float
+
+
+@dataclass(frozen=True, slots=True)
+class FindingRow:
+    """One finding over all films: hit rate and mean overlap, each by patient and as published."""
+
+    finding: str
+    films: int
+    annotated: int
+    hit: Interval
+    hit_published: Interval
+    iou: Interval
+    iou_published: Interval
+    iou_tuned: Interval
+    undefined: Summary
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        columns = ("hit", "hit_published", "iou", "iou_published", "iou_tuned")
+        return {
+            "finding": self.finding,
+            "films": self.films,
+            "annotated": self.annotated,
+            **{name: _plain(getattr(self, name)) for name in columns},
+            "iou_undefined": dict(self.undefined.undefined),
+        }
+
+
+def score_films(
+    maps: Iterable[Path],
+    truth: Annotations,
+    thresholds: Mapping[str, float] = chexlocalize.THRESHOLDS,
+    cutoffs: Mapping[str, float] | None = None,
+) -> tuple[FilmScore, ...]:
+    """Every map of an annotated film, read one after the other; other films have no truth and are left out.
+
+    `thresholds` are those tuned by the authors unless others are given; where the probability is below the finding's
+    value in `cutoffs` there is no region. Raises InputError for a map twice, and where no film is annotated.
+    """
+    found: dict[tuple[str, str], FilmScore] = {}
+    for path in maps:
+        one = read_film_map(path)
+        if one.film not in truth:
+            continue
+        if (one.film, one.finding) in found:
+            raise InputError(f"{one.finding} of {one.film} has two maps.", found=f"the second in {path}")
+        mask = truth.mask(one.film, one.finding).data
+        values = chexlocalize.enlarged(one.values, one.shape)
+        shown = one.probability >= (cutoffs or {}).get(one.finding, 0.0)
+        region = chexlocalize.otsu_region(values) & shown
+        tuned = chexlocalize.region_above(values, thresholds.get(one.finding, nan)) & shown
+        found[one.film, one.finding] = FilmScore(
+            one.film,
+            one.finding,
+            one.probability,
+            bool(mask.any()),
+            chexlocalize.hit(values, mask),
+            chexlocalize.iou(region, mask),
+            chexlocalize.iou(tuned, mask),
+            chexlocalize.iou(region, mask, found_only=False),
+        )
+    if not found:
+        raise InputError("No map is of an annotated film.", expected=f"films of {truth.path.name}", found="none")
+    return tuple(found.values())
+
+
+def film_table(scores: Sequence[FilmScore], seed: int = 0) -> tuple[FindingRow, ...]:
+    """One row per finding, in the order of their names."""
+    rows = []
+    for finding in sorted({score.finding for score in scores}):
+        own = [score for score in scores if score.finding == finding]
+        hits, overlaps, tuned = (_sample(own, column) for column in ("hit", "iou", "iou_tuned"))
+        rows.append(
+            FindingRow(
+                finding,
+                films=len(own),
+                annotated=sum(score.annotated for score in own),
+                hit=interval(hits, seed=seed),
+                hit_published=film_interval(hits, seed=seed),
+                iou=interval(overlaps, seed=seed),
+                iou_published=film_interval(overlaps, seed=seed),
+                iou_tuned=interval(tuned, seed=seed),
+                undefined=summary(overlaps),
+            )
+        )
+    return tuple(rows)
+
+
+def mean_over_findings(rows: Sequence[FindingRow]) -> tuple[float, float, tuple[str, ...]]:
+    """Mean hit rate and mean overlap of the findings with at least 10 annotated films, and the findings left out."""
+    kept = [row for row in rows if row.annotated >= FEWEST]
+    left = tuple(row.finding for row in rows if row.annotated < FEWEST)
+    if not kept:
+        return float("nan"), float("nan"), left
+    return float(np.mean([row.hit.mean for row in kept])), float(np.mean([row.iou.mean for row in kept])), left
+
+
+def tuned_cutoff(scores: Sequence[FilmScore], cutoffs: Sequence[float] = CUTOFFS) -> float:
+    """The first probability with the largest mean `iou_all` if no region were shown at or below it, one finding.
+
+    The scores must be those without a cutoff.
+    """
+    means = []
+    for cutoff in cutoffs:
+        gated = [s.iou_all if s.probability > cutoff else (0.0 if s.annotated else float("nan")) for s in scores]
+        defined = [value for value in gated if not isnan(value)]
+        means.append(sum(defined) / len(defined) if defined else float("-inf"))
+    return cutoffs[int(np.argmax(means))]
+
+
+def _sample(scores: Sequence[FilmScore], column: str) -> Sample:
+    values = [getattr(score, column) for score in scores]
+    return sample(values, [patient_of(score.film) for score in scores], [reason(value) for value in values])
+
+
+def _plain(found: Interval) -> dict[str, Any]:
+    ends = {name: number(getattr(found, name)) for name in ("mean", "low", "high")}
+    return {**ends, "cases": found.cases, "patients": found.patients, "reason": found.reason}

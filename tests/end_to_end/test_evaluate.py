@@ -1,0 +1,230 @@
+"""The evaluator from its doors: presets, readers, labels, domains, chance, films; and what it refuses."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import medxai
+from medxai.cli.app import app
+from medxai.core.annotation import SoftMask, agreed
+from medxai.core.geometry import Geometry
+from medxai.core.saliency import Provenance, Saliency, Status
+from medxai.core.volume import Mask, Volume
+from medxai.errors import GeometryError, InputError, UnknownNameError, UsageError
+from medxai.evaluation import Chance, evaluate, evaluate_labels
+from medxai.evaluation.films import FilmScore, film_table, mean_over_findings, score_films, tuned_cutoff
+from medxai.io.chexlocalize import read_annotations
+from medxai.metrics.localisation import mass_in_mask
+from medxai.metrics.reading import Reading
+
+SHAPE = (24, 20, 16)
+GRID = Geometry(np.diag([2.0, 2.0, 3.0, 1.0]), SHAPE)
+
+
+def saliency(values, grid=GRID, status=None):
+    status = status or Status()
+    return Saliency(values, grid, grid, Provenance("test", {}, "", "", (), "", "", 0, "", 0.0, {}), status)
+
+
+def ball(middle, radius=4):
+    places = torch.stack(torch.meshgrid(*map(torch.arange, SHAPE), indexing="ij"), -1)
+    return ((places - torch.tensor(middle)) ** 2).sum(-1) < radius**2
+
+
+@pytest.fixture
+def case():
+    torch.manual_seed(0)
+    mask = ball((8, 8, 8))
+    return saliency(mask + 0.3 * torch.rand(SHAPE)), Mask(mask, GRID)
+
+
+def test_every_preset_of_a_map_and_a_mask(case):
+    basic, full, published = (evaluate(*case, preset=name) for name in ("basic", "full", "chexlocalize"))
+    assert len(full.scores) > 35 > len(basic.scores) > len(published.scores) == 2
+    for score in full.scores:
+        assert score.reason == ""
+        assert np.isfinite([score.value, *score.chance.values()]).all()
+    assert {s.metric for s in full.scores if s.bound} == {"best_iou", "best_dice"}
+    assert basic["auroc"].skill() == pytest.approx(2 * basic["auroc"].value - 1)
+    assert json.loads(json.dumps(full.as_dict(), allow_nan=False))["mask_voxels"] == int(case[1].data.sum())
+    with pytest.raises(UnknownNameError, match="full"):
+        evaluate(*case, preset="ful")
+    with pytest.raises(UsageError):
+        evaluate(*case, ["cascading_ssim"])
+
+
+def test_chance_rows_and_p_values(case):
+    image = Volume(torch.rand(1, *SHAPE), GRID)
+    others = tuple(saliency(torch.rand(SHAPE)) for _ in range(3))
+    found = evaluate(*case, chance=Chance(image, others, noise=True, places=39))
+    assert list(found["auroc"].chance) == ["uniform", "centre", "edges", "others", "noise"]
+    assert found["auroc"].chance["noise"] == pytest.approx(0.5, abs=0.1)
+    assert found["auroc"].p == pytest.approx(1 / 40)
+    assert found["peak_distance"].p is None
+    assert found == evaluate(*case, chance=Chance(image, others, noise=True, places=39))
+    lesser = Volume(torch.rand(1, *SHAPE), Geometry(np.eye(4), SHAPE, "unknown"))
+    with pytest.raises(GeometryError):
+        evaluate(*case, chance=Chance(lesser))
+
+
+def test_within_a_domain_nothing_else_counts(case):
+    """The map's mass beside the finding lies outside the organ."""
+    found, mask = case
+    organ = Mask(ball((8, 8, 8), 6), GRID)
+    whole, within = evaluate(found, mask), evaluate(found, mask, domain=organ)
+    assert within["mass_in_mask"].value > whole["mass_in_mask"].value
+    values = found.data[organ.data]
+    assert within["mass_in_mask"].value == pytest.approx(float(values[mask.data[organ.data]].sum() / values.sum()))
+    assert within["mass_in_mask"].chance["uniform"] == pytest.approx(float(mask.data.sum() / organ.data.sum()))
+    half = organ.data.clone()
+    half[8:] = False
+    cut = evaluate(found, mask, domain=Mask(half, GRID))
+    assert any("outside the domain" in notice for notice in cut.notices)
+    apart = evaluate(found, mask, domain=Mask(ball((20, 16, 12), 2), GRID))
+    assert {score.reason for score in apart.scores} == {"empty mask"}
+    assert any("100.0% of the mask lies outside the domain" in notice for notice in apart.notices)
+    with pytest.raises(GeometryError):
+        evaluate(found, mask, domain=Mask(organ.data, Geometry(np.eye(4), SHAPE)))
+
+
+def test_labels_and_readers_are_scored_apart_and_together(case):
+    found, mask = case
+    other = Mask(ball((9, 8, 8)), GRID)
+    many = evaluate_labels(found, {"one": mask, "two": other, "both": agreed([mask, other])})
+    assert many["one"] == evaluate(found, mask)
+    assert many["two"] == evaluate(found, other)
+    assert many["both"].mask_voxels == pytest.approx((mask.data.sum() + other.data.sum()) / 2)
+    mean = (many["one"]["mass_in_mask"].value + many["two"]["mass_in_mask"].value) / 2
+    assert many["both"]["mass_in_mask"].value == pytest.approx(mean)
+    assert np.isfinite(evaluate(found, SoftMask(0.5 * mask.data.float(), GRID))["peak_distance"].value)
+    empty = evaluate(found, Mask(torch.zeros(SHAPE, dtype=torch.bool), GRID))
+    assert {score.reason for score in empty.scores} == {"empty mask"}
+
+
+def test_lengths_of_unknown_pixels_are_refused():
+    grid = Geometry(np.eye(4), (16, 16), "unknown")
+    mask = Mask(torch.eye(16).bool(), grid)
+    found = saliency(torch.rand(16, 16), grid)
+    scores = evaluate(found, mask, preset="full")
+    for score in scores.scores:
+        assert (score.reason == "the pixel size is unknown") == (score.unit != "")
+        assert np.isnan(score.value) == (score.unit != "")
+    with pytest.raises(GeometryError, match="Millimetres"):
+        evaluate(found, mask, ["peak_distance"])
+
+
+def test_a_degenerate_map_has_no_score(case):
+    found = evaluate(saliency(case[0].data, status=Status("no positive evidence")), case[1], preset="full")
+    assert {score.reason for score in found.scores} == {"degenerate map: no positive evidence"}
+    assert np.isnan([score.value for score in found.scores]).all()
+
+
+@pytest.fixture
+def files(case, tmp_path):
+    found, mask = case
+    for name, data in {
+        "map": found.data,
+        "mask": mask.data,
+        "second": ball((9, 8, 8)),
+        "organ": ball((8, 8, 8), 6),
+        "labels": mask.data + 2 * (ball((16, 14, 8), 3) & ~mask.data),
+        "other": torch.rand(SHAPE),
+    }.items():
+        nib.save(nib.Nifti1Image(data.float().numpy(), GRID.affine), tmp_path / f"{name}.nii.gz")
+    return tmp_path
+
+
+def call(*words):
+    done = CliRunner().invoke(app, ["evaluate", *map(str, words)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_the_command_line_says_what_the_library_does(case, files):
+    words = (files / "map.nii.gz", files / "mask.nii.gz")
+    rows = {row["metric"]: row for row in json.loads(call(*words, "--preset", "full", "--json"))["scores"]}
+    library = evaluate(*case, preset="full")
+    for score in library.scores:
+        assert rows[score.metric]["value"] == pytest.approx(score.value, rel=1e-5, abs=1e-9)
+    assert "upper bound" in call(*words, "--preset", "full")
+    extra = (
+        "--image", files / "other.nii.gz", "--other", files / "other.nii.gz", "--places", 19,
+        "--domain", files / "organ.nii.gz", "--metric", "auroc", "--again", files / "other.nii.gz",
+    )  # fmt: skip
+    found = json.loads(call(*words, *extra, "--json"))
+    assert list(found["scores"][0]["chance"]) == ["uniform", "centre", "edges", "others"]
+    assert found["scores"][0]["p"] <= 1
+    assert abs(found["again"]["other.nii.gz"]["spearman"]) < 0.4
+    assert "spearman" in call(*words, *extra)
+
+
+def test_the_command_line_takes_readers_and_labels(files):
+    readers = json.loads(call(files / "map.nii.gz", files / "mask.nii.gz", files / "second.nii.gz", "--json"))
+    assert list(readers["annotations"]) == ["all readers", "reader 1", "reader 2"]
+    labels = call(files / "map.nii.gz", files / "labels.nii.gz", "--label", 1, "--label", 2, "--json")
+    found = json.loads(labels)["annotations"]
+    assert list(found) == ["label 1", "label 2"]
+    scores = [row["scores"] for row in found.values()]
+    assert scores[0][3]["value"] > 3 * scores[1][3]["value"]
+    assert "reader 2:" in call(files / "map.nii.gz", files / "mask.nii.gz", files / "second.nii.gz")
+
+
+def test_half_a_network_cannot_be_asked(files):
+    words = ["evaluate", str(files / "map.nii.gz"), str(files / "mask.nii.gz"), "--model", "tests.truth:looker"]
+    done = CliRunner().invoke(app, words)
+    assert isinstance(done.exception, UsageError)
+
+
+def test_a_folder_of_films(data_dir, tmp_path):
+    folder = data_dir("cxr/chexlocalize")
+    words = (folder / "gradcam_maps_npz", folder / "gt_segmentations_val.json", "--preset", "chexlocalize")
+    found = json.loads(call(*words, "--json"))
+    rows = {row["finding"]: row for row in found["findings"]}
+    expected = json.loads((folder / "expected_results.json").read_text())["patient64541_study1_view1_frontal"]
+    for finding, want in expected.items():
+        for name, key in (("hit", "hit"), ("iou", "iou_otsu"), ("iou_tuned", "iou_tuned")):
+            assert rows[finding][name]["mean"] == pytest.approx(want[key], abs=1e-9), finding
+            assert rows[finding][name]["low"] is None
+    assert found["mean_over_findings"] == {"hit": None, "iou": None, "left_out": sorted(expected)}
+    assert "too few annotated films" in call(*words)
+    truth = read_annotations(folder / "gt_segmentations_val.json")
+    pickles = sorted((folder / "gradcam_maps_val").iterdir())
+    gated = score_films(pickles, truth, cutoffs={"Cardiomegaly": 0.2})
+    assert [score.iou_all for score in gated] == [0.0, 0.0]
+    with pytest.raises(InputError, match="two maps"):
+        score_films([pickles[0], pickles[0]], truth)
+    with pytest.raises(InputError, match="annotated film"):
+        score_films([], truth)
+
+
+def film(patient, number, finding="Edema", hit=1.0, iou=0.5, probability=0.7):
+    return FilmScore(f"{patient}_study1_view{number}", finding, probability, True, hit, iou, iou, iou)
+
+
+def test_the_film_table_draws_patients():
+    rng = np.random.default_rng(0)
+    scores = [film(f"patient{n}", v, iou=i) for n, i in enumerate(rng.random(20)) for v in range(3)]
+    scores += [film("patient1", 1, "Lung Lesion", hit=0.0)]
+    edema, lesion = film_table(scores)
+    assert (edema.films, edema.iou.patients, edema.iou.cases) == (60, 20, 60)
+    assert edema.iou.high - edema.iou.low > 1.5 * (edema.iou_published.high - edema.iou_published.low)
+    assert lesion.hit.reason == "fewer than 10 patients"
+    hit, iou, left = mean_over_findings([edema, lesion])
+    assert (hit, left) == (1.0, ("Lung Lesion",))
+    assert iou == edema.iou.mean
+
+
+def test_the_cutoff_has_the_largest_mean():
+    """Below 0.3 are films without the finding, on which any region scores 0."""
+    sick = [film(f"p{n}", 1, probability=0.55) for n in range(5)]
+    well = [FilmScore(f"q{n}_study1_view1", "Edema", 0.25, False, np.nan, np.nan, np.nan, 0.0) for n in range(5)]
+    assert tuned_cutoff([*sick, *well]) == 0.3
+
+
+def test_the_reading_is_that_of_the_library(case):
+    found, mask = case
+    assert medxai.evaluate(found, mask)["mass_in_mask"].value == mass_in_mask(Reading(found.data, mask.data, GRID))
