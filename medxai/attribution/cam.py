@@ -41,7 +41,8 @@ class LayerMethod(ABC):
 
     def attribute(self, model: nn.Module, images: Images, targets: Sequence[Target]) -> tuple[Attribution, ...]:
         """One attribution per target, from one clean forward pass, computed in float32 where `images` lie."""
-        with one_pass(model, images, targets, (self.layer,)) as seen:
+        graph = self.traits.reads == "gradient"
+        with one_pass(model, images, targets, (self.layer,), graph=graph) as seen:
             return self.read(seen, seen.captured[0])
 
 

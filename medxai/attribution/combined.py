@@ -54,7 +54,8 @@ class Combination(ABC):
 
     def attribute(self, model: nn.Module, images: Images, targets: Sequence[Target]) -> tuple[Attribution, ...]:
         """One attribution per target on the grid of the images, from one clean forward pass for all layers."""
-        with one_pass(model, images, targets, self.layers) as seen:
+        graph = self.base.traits.reads == "gradient"
+        with one_pass(model, images, targets, self.layers, graph=graph) as seen:
             layers = sited(seen.network, tuple(one.layer for one in seen.captured), tuple(images.shape))
             captured = [replace(one, layer=layer) for one, layer in zip(seen.captured, layers, strict=True)]
             found = [self.base.read(seen, one) for one in captured]

@@ -33,9 +33,12 @@ class Pass:
 
 @contextmanager
 def one_pass(
-    model: nn.Module, images: Images, targets: Sequence[Target], layers: Sequence[str | Layer]
+    model: nn.Module, images: Images, targets: Sequence[Target], layers: Sequence[str | Layer], *, graph: bool = True
 ) -> Iterator[Pass]:
-    """One forward pass in float32 where `images` lie; the model is as it was found when the block ends."""
+    """One forward pass in float32 where `images` lie; the model is as it was found when the block ends.
+
+    Without `graph` what gradients need is let go before the block begins.
+    """
     with untouched(model, images.device) as network:
         images = plain(images)
         found = [look_up(network, layer, tuple(images.shape)) for layer in layers]
@@ -45,7 +48,11 @@ def one_pass(
         fixed = tuple(settled(target, output) for target in targets)
         with torch.enable_grad():
             scores = tuple(target(output) for target in fixed)
-        yield Pass(network, images, fixed, captured, scores, saturation(output, scores))
+        remarks = saturation(output, scores)
+        if not graph:
+            scores = tuple(score.detach() for score in scores)
+        del output
+        yield Pass(network, images, fixed, captured, scores, remarks)
 
 
 def plain(images: Images) -> Images:

@@ -1,6 +1,7 @@
 """Score-CAM, SS-CAM and IS-CAM three ways: closed form, slow re-derivation from the paper, torchcam."""
 
 import itertools
+import weakref
 
 import pytest
 import torch
@@ -291,3 +292,20 @@ def test_noise_depends_on_the_seed_and_not_on_the_company():
 def test_a_layer_that_was_looked_up_without_a_footprint_gets_one():
     found = ScoreCAM(layer=Layer(LAYER))(net(2), images(2), ClassScore(1))
     assert found.footprint == Footprint((0.0, 0.0), (2.0, 2.0), (5, 6))
+
+
+def test_no_graph_outlives_the_clean_pass():
+    """While masks are asked about, nothing is kept that only a backward pass would need."""
+
+    class Saved:
+        def __init__(self, tensor):
+            self.tensor = tensor
+            kept.add(self)
+
+    kept, alive = weakref.WeakSet(), []
+    model, x = net(2), images(2, batch=1)
+    model[8].register_forward_hook(lambda *_: alive.append(len(kept)))
+    with torch.autograd.graph.saved_tensors_hooks(Saved, lambda saved: saved.tensor):
+        ScoreCAM(layer=LAYER)(model, x, ClassScore(1))
+    assert max(alive) > 0
+    assert alive[-1] == 0
