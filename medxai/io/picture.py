@@ -33,6 +33,7 @@ Array = NDArray[Any]
 _GRAY = ("1", "L", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
 _ORIENTATION = 0x0112
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 _CODES = {"pixels": "P06", "pages": "P08", "bits": "P01"}
 
 
@@ -46,6 +47,9 @@ def read_picture(path: str | Path, spacing: Pair | None = None, options: ReadOpt
     content = read_bytes(path, options.max_bytes)
     refuse_damage(path, content)
     array, notices = _pixels(path, content)
+    if options.gray and len(array) == len(_LUMA):
+        array = np.tensordot(_LUMA, array.astype(np.float32), 1)[None]
+        notices = (*notices, notice("P10", "colour turned into its luma, as the user chose"))
     geometry = flat_geometry(array.shape[1:], spacing)
     return Volume(torch.from_numpy(array), geometry, notices=(*about_name(path, content), *notices))
 

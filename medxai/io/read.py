@@ -9,7 +9,7 @@ from torch import Tensor
 
 from medxai.core.geometry import Geometry
 from medxai.core.volume import Case, Mask, Volume
-from medxai.errors import InputError, MaskError
+from medxai.errors import GeometryError, InputError, MaskError
 from medxai.io.codes import notice
 from medxai.io.content import first_bytes
 from medxai.io.dicom import read_dicom
@@ -72,8 +72,8 @@ def read_mask(
     set, `label` is the number of the segment or region, and `reference` the image whose grid it is placed on.
 
     Raises `MaskError` for values that are no integers, for several values where no label is given, for label 0
-    (background), for more than one channel and for a volume that states no place in the patient, which
-    `options.unplaced` permits.
+    (background) and for more than one channel, and `GeometryError` for a volume that states no place in the patient,
+    which `options.unplaced` permits.
     """
     path = Path(path)
     header = mask_object(path, first_bytes(path)) if path.is_file() else None
@@ -101,11 +101,15 @@ def load_case(
 ) -> Case:
     """One examination; several images become channels of one grid, in their order.
 
-    Raises `InputError` where their grids differ by more than 1e-3 mm at a corner, saying by how much.
+    Raises `InputError` where their grids differ by more than 1e-3 mm at a corner, saying by how much, and
+    `GeometryError` where one of several volumes states no place in the patient, which `options.unplaced` permits.
     """
     if not images:
         raise InputError("A case needs an image.", expected="at least one path", found="none")
     volumes = [read_volume(image, spacing, options) for image in images]
+    for image, volume in zip(images, volumes, strict=True):
+        if len(volumes) > 1:
+            _refuse_unplaced(image, volume.geometry, options)
     return Case(case_id, merge(volumes, [Path(image) for image in images]), dict(masks or {}))
 
 
@@ -161,11 +165,11 @@ def _refuse_unplaced(path: str | Path, geometry: Geometry, options: ReadOptions)
     """A picture has no patient to lie in; a volume without one may be a mirror image, or of another scan."""
     if geometry.units == "mm" or geometry.ndim == 2 or geometry.shape3[2] == 1 or options.unplaced:
         return
-    raise MaskError(
-        f"{path}: the file states no place in the patient, so this mask can be laid on no image.",
+    raise GeometryError(
+        f"{path}: the file states no place in the patient, so it can be laid on no other image or mask.",
         expected="a header that places it (NIfTI: a sform or qform with its code set)",
         found=f"{geometry}",
-        remedy="Repair the header; or, where mask and image are known to be voxel by voxel alike, permit it with "
+        remedy="Repair the header; or, where the files are known to be voxel by voxel alike, permit it with "
         "unplaced=True (--unplaced).",
         code="N03",
     )

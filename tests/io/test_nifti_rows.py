@@ -12,7 +12,7 @@ from medxai.errors import MedxaiError
 from medxai.io.codes import codes
 from medxai.io.nifti import read_nifti
 from medxai.io.options import ReadOptions
-from medxai.io.read import read_mask, read_volume
+from medxai.io.read import load_case, read_mask, read_volume
 from medxai.io.write import write_nifti
 from tests.io.nifti_phantom import AFFINE, OFFSET, changed, phantom
 from tests.io.phantoms import SHAPE, address, farthest_mm
@@ -160,6 +160,10 @@ def test_n03_without_a_place_no_mask_is_taken_unless_permitted(tmp_path: Path) -
     with pytest.raises(MedxaiError, match="no place in the patient") as caught:
         read_mask(path)
     assert caught.value.code == "N03"
+    with pytest.raises(MedxaiError, match="no place in the patient"):
+        load_case(path, path)
+    assert load_case(path).image.geometry.units == "unknown"
+    assert load_case(path, path, options=ReadOptions(unplaced=True)).image.data.shape[0] == 2
     mask = read_mask(path, options=ReadOptions(unplaced=True))
     assert np.array_equal(mask.data.numpy(), address() > 99)
     assert codes(mask.notices) == ("N03",)

@@ -11,6 +11,7 @@ from PIL import Image, TiffImagePlugin
 
 from medxai.errors import MedxaiError
 from medxai.io.codes import codes
+from medxai.io.options import ReadOptions
 from medxai.io.picture import read_picture
 from medxai.io.read import read_mask, read_volume
 
@@ -141,6 +142,9 @@ def test_p10_equal_channels_are_one_and_unequal_ones_no_mask(tmp_path: Path) -> 
     with pytest.raises(MedxaiError) as caught:
         read_mask(save(tmp_path / "b.png", RGB))
     assert caught.value.code == "P10"
+    luma = read_volume(tmp_path / "b.png", options=ReadOptions(gray=True))
+    assert codes(luma.notices) == ("P10",)
+    assert np.allclose(luma.data[0].numpy(), RGB @ [0.299, 0.587, 0.114], atol=1e-4)
 
 
 def test_p11_millimetres_are_refused_where_none_are_known(tmp_path: Path) -> None:
