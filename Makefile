@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow soak corpus lint format bench support bench-brats bench-methods docs clean
+.PHONY: demo test test-slow soak corpus lint format bench support gallery bench-brats bench-methods docs clean
 
 demo: .venv/.ready
 	$(BIN)/medxai demo
@@ -35,6 +35,9 @@ bench: .venv/.ready
 
 support: .venv/.ready
 	$(BIN)/python -m benchmarks.support
+
+gallery: .venv/.ready
+	$(BIN)/python -m benchmarks.gallery
 
 bench-brats: .venv/.ready
 	$(BIN)/python -m benchmarks.brats_patches

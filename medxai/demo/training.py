@@ -116,10 +116,10 @@ def _patch(example: Example) -> tuple[Tensor, bool]:
     start = [int(torch.randint(0, max(1, n - PATCH + 1), ())) for n in shape]
     if example.diseased and float(torch.rand(())) < _AT_LESION:
         middle = example.lesion.nonzero().double().mean(0)
-        shift = (torch.rand(3, dtype=torch.float64) - 0.5) * PATCH * _JITTER
+        shift = (torch.rand(len(shape), dtype=torch.float64) - 0.5) * PATCH * _JITTER
         start = [int(min(max(0, m), n - PATCH)) for m, n in zip(middle + shift - PATCH / 2, shape, strict=True)]
     window = tuple(slice(s, s + PATCH) for s in start)
     inside = int(example.lesion[window].sum())
-    mirrored = [a + 1 for a in range(3) if float(torch.rand(())) < 0.5]
+    mirrored = [a + 1 for a in range(len(shape)) if float(torch.rand(())) < 0.5]
     image = example.images[0][(slice(None), *window)].flip(mirrored)
     return image, example.diseased and 2 * inside >= int(example.lesion.sum())
