@@ -29,6 +29,8 @@ Array = NDArray[Any]
 _JPEG_2000 = {f"1.2.840.10008.1.2.4.{n}" for n in (90, 91, 201, 202, 203)}
 _JPEG = {f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70, 80, 81)}
 DECODED = {str(RLELossless)} | _JPEG_2000 | _JPEG
+RGB_DECODED = _JPEG_2000 | _JPEG - {"1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"}
+"""Whose decoders turn YBR into RGB; elsewhere the first sample of YBR is luma itself."""
 _FREE_BYTES = 64 * 2**20
 _MAX_RATIO = 1000
 

@@ -220,6 +220,7 @@ class _Walk:
         self.implicit = syntax == ImplicitVRLittleEndian
         self.order = ">" if syntax == ExplicitVRBigEndian else "<"
         self.levels: list[_Level] = []
+        self.seen: set[int] = set()
 
     def run(self, start: int) -> Pixels | None:
         position, count = start, 0
@@ -248,6 +249,8 @@ class _Walk:
         implicit = self.levels[-1].implicit if self.levels else self.implicit
         read = _implicit if implicit else _explicit
         tag, kind, length, start = read(head, position, self.order)
+        if not self.levels:
+            self.once(tag)
         if tag in _PIXELS and not self.levels:
             return start, self.pixels(tag, start, length, kind != "OB")
         if length == _UNDEFINED or kind == "SQ":
@@ -255,6 +258,11 @@ class _Walk:
             return start, None
         self.check(tag, start, length)
         return start + length, None
+
+    def once(self, tag: int) -> None:
+        if tag in self.seen:
+            raise _BrokenError("D57", f"{_name(tag)} stands twice in the header.", "two values, of which one is wrong")
+        self.seen.add(tag)
 
     def check(self, tag: int, start: int, length: int) -> None:
         end = next((level.end for level in reversed(self.levels) if level.end is not None), self.size)

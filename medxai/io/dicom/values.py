@@ -12,7 +12,7 @@ from medxai.errors import InputError
 from medxai.io.codes import notice
 from medxai.io.dicom.codec import Codec
 from medxai.io.dicom.header import UNREADABLE, Header
-from medxai.io.dicom.pixels import Layout, check, stored
+from medxai.io.dicom.pixels import RGB_DECODED, Layout, check, stored
 from medxai.io.options import ReadOptions
 
 Array = NDArray[Any]
@@ -135,7 +135,7 @@ def _luma(header: Header, form: Layout, raw: Array) -> tuple[Array, tuple[str, .
         except (*UNREADABLE, struct.error) as error:
             raise _malformed(header, "palette", "D41", error) from error
         return colours @ _LUMA, (notice("D41", "palette applied and turned into luma"),)
-    if form.photometric in _YBR and header.scan.pixels and header.scan.pixels.fragments is None:
+    if form.photometric in _YBR and header.scan.syntax not in RGB_DECODED:
         luma = raw if raw.ndim == 2 else raw[..., 0]
         return luma, (notice("D42", "colour turned into luma"),)
     return raw @ _LUMA, (notice("D42", "colour turned into luma"),)

@@ -408,6 +408,11 @@ ROWS: tuple[Row, ...] = (
     refused("D56", "NumberOfFrames 1A", make.edited(series(), _bad_is)),
     refused("D56", "a real file of bad values", make.bundled("badVR.dcm")),
     refused("D57", "sequences 100 deep", make.edited(series(), _before_rows(_nested(100)))),
+    refused(
+        "D57",
+        "an element twice",
+        make.edited(series(), _before_rows(make.raw_element(0x0028, 0x0030, b"DS", 4, b"1\\2 "))),
+    ),
     refused("D57", "a stray delimiter", make.edited(series(), _before_rows(b"\xfe\xff\x0d\xe0\0\0\0\0"))),
     refused("D58", "4 GB claimed in the meta information", make.edited(series(), _meta_bomb)),
     refused(

@@ -18,7 +18,8 @@ from medxai.errors import InputError
 from medxai.io.dicom import codec, read_dicom
 from medxai.io.dicom.codec import Codec, CodecError
 from medxai.io.dicom.codestream import Size, rle_segments, size_of
-from tests.io.dicom.make import GRID, enhanced_of
+from medxai.io.options import ReadOptions
+from tests.io.dicom.make import GRID, enhanced_of, film_of
 from tests.io.phantoms import write_series
 
 NOISE = np.random.default_rng(0).integers(-1024, 3000, (48, 40, 4), np.int16)
@@ -119,3 +120,21 @@ def test_frame_headers_state_their_size() -> None:
     for broken in (b"", b"\xff\xd8", b"\xff\xd8\xff\xe0\x00", b"\xff\x4f\xff\x51\x00", b"x" * 900):
         assert size_of(broken) is None
         assert rle_segments(broken) is None
+
+
+@pytest.mark.parametrize("syntax", [None, RLELossless])
+def test_the_luma_of_ybr_is_its_first_sample(tmp_path: Path, syntax: str | None) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (5, 7, 3), np.uint8)
+    facts = {
+        "PhotometricInterpretation": "YBR_FULL",
+        "SamplesPerPixel": 3,
+        "PlanarConfiguration": 0,
+        "BitsAllocated": 8,
+    }
+    dataset = film_of(**facts, BitsStored=8, HighBit=7, PixelData=pixels.tobytes() + b"\0")
+    if syntax:
+        dataset.PixelData = pixels.tobytes()
+        dataset.compress(syntax)
+    dataset.save_as(tmp_path / "f.dcm", enforce_file_format=True)
+    volume = read_dicom(tmp_path / "f.dcm", ReadOptions(gray=True))
+    assert np.array_equal(volume.data[0].numpy(), pixels[..., 0])
