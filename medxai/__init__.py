@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from medxai.core.volume import Case, Mask, Volume
     from medxai.errors import MedxaiError
     from medxai.evaluation import Evaluation, evaluate
+    from medxai.evaluation.asking import Asking, evaluate_model
     from medxai.explanation import explain
     from medxai.io.read import load_case, read_mask, read_volume
     from medxai.io.readers import MedxaiReader
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from medxai.overlay import load_overlay, save_overlay
 
 _HOME = {
+    "Asking": "evaluation.asking",
     "Case": "core.volume",
     "ClassScore": "core.target",
     "ContrastScore": "core.target",
@@ -42,6 +44,7 @@ _HOME = {
     "Status": "core.saliency",
     "Volume": "core.volume",
     "evaluate": "evaluation",
+    "evaluate_model": "evaluation.asking",
     "explain": "explanation",
     "load_case": "io.read",
     "load_model": "model.load",
@@ -52,6 +55,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Asking",
     "Case",
     "ClassScore",
     "ContrastScore",
@@ -71,6 +75,7 @@ __all__ = [
     "Status",
     "Volume",
     "evaluate",
+    "evaluate_model",
     "explain",
     "load_case",
     "load_model",
