@@ -18,16 +18,17 @@ from medxai.metrics.spec import RUNGS, MetricSpec, reason
 SIZE, STEP = (40, 36, 32), 2.0
 _HEAD = """# Every metric of a map and a mask
 
-Measured on one planted finding: a ball of 12 mm radius in a field of 40 x 36 x 32 voxels of 2 mm, of which it fills {share:.2%}.
-This page is written by `python -m docs.metric_table`.
+Measured on one planted finding: a ball of 12 mm radius in a field of 40 x 36 x 32 voxels of 2 mm, of which it fills
+{share:.2%}. This page is written by `python -m docs.metric_table`.
 
-* **perfect**: the finding itself; **blurred** by 4 mm; **shifted**: blurred and moved by 10 mm; **random**: independent values;
-  **inverted**: one less the blurred finding; **uniform**: the same positive value everywhere.
-* Every metric is undefined, with its reason, for an empty mask ("{empty}"), for a map of zeros or constant below zero ("{zeros}")
-  and for a map that is NaN everywhere ("{nothing}"). A constant map above zero is the uniform map. Where this does not hold, a
+* **perfect**: the finding itself; **blurred** by 4 mm; **shifted**: blurred and moved by 10 mm; **random**: independent
+  values; **inverted**: one less the blurred finding; **uniform**: the same positive value everywhere.
+* Every metric is undefined, with its reason, for an empty mask ("{empty}"), for a map of zeros or
+  constant below zero ("{zeros}") and for a map that is NaN everywhere
+  ("{nothing}"). A constant map above zero is the uniform map. Where this does not hold, a
   line below the table says so.
-* **ranks** names the maps that the metric promises to rank strictly, on average over findings, in this order; a metric that
-  leaves a map out cannot be trusted to tell it from its neighbours. A test holds it to that.
+* **ranks** names the maps that the metric promises to rank strictly, on average over findings, in this order; a metric
+  that leaves a map out cannot be trusted to tell it from its neighbours. A test holds it to that.
 * An asterisk: chosen in view of the mask, so it is an upper bound.
 
 """
@@ -80,7 +81,7 @@ def page() -> str:
 
 
 def _said(value: float) -> str:
-    return "–" if isnan(value) else f"{0.0 if abs(value) < 1e-9 else value:.3g}"
+    return "undefined" if isnan(value) else f"{0.0 if abs(value) < 1e-9 else value:.3g}"
 
 
 def _ranks(row: MetricSpec) -> str:
