@@ -10,6 +10,7 @@ from monai.metrics import compute_froc_curve_data, compute_froc_score
 
 from medxai.core.geometry import Geometry
 from medxai.metrics.detection import detection_auroc, detection_average_precision, detections
+from medxai.metrics.lesions import by_lesion, by_size
 from medxai.metrics.peaks import RATES, Peaks, froc, froc_score, lesion_recall, peaks
 from medxai.metrics.reading import Reading
 
@@ -109,3 +110,26 @@ def test_a_plateau_is_in_a_lesion_by_its_share():
     mask = torch.zeros(20, 20, dtype=torch.bool)
     mask[:5] = True
     assert lesion_recall(Reading(values, mask, grid)) == pytest.approx(0.25)
+
+
+def test_lesions_one_by_one_and_by_size():
+    """Of two lesions of 54 and 8 voxels of 2 mm3 the larger holds all of the map but a tenth, and the only peak."""
+    values, grid = torch.zeros(40, 40, 30), Geometry(np.diag([1.0, 1.0, 2.0, 1.0]), (40, 40, 30))
+    mask = torch.zeros(40, 40, 30, dtype=torch.bool)
+    mask[4:7, 4:7, 4:10] = mask[30:32, 30:32, 20:22] = True
+    values[4:7, 4:7, 4:7] = 1.0
+    values[20, 20, 15] = 3.0
+    large, small = by_lesion(Reading(values, mask, grid))
+    assert (large.voxels, small.voxels) == (54, 8)
+    assert (large.size, small.size) == pytest.approx((0.108, 0.016))
+    assert (large.share, small.share) == pytest.approx((0.9, 0.0))
+    assert large.lift == pytest.approx(0.9 / (54 / 48000))
+    assert (large.found, small.found) == (1.0, 0.0)
+    assert (large.covered, small.covered) == (0.5, 0.0)
+    strata = by_size([large, small, small])
+    assert [(s.lesions, s.found) for s in strata] == [(2, 0.0), (1, 1.0), (0, 0.0), (0, 0.0)]
+    assert strata[1].recall == 1.0
+    assert np.isnan([strata[2].recall, strata[3].covered]).all()
+    dark = by_lesion(Reading(torch.zeros(40, 40, 30), mask, grid))
+    assert [lesion.found for lesion in dark] == [0.0, 0.0]
+    assert np.isnan([lesion.share for lesion in dark]).all()
