@@ -54,9 +54,7 @@ def main() -> None:
         "trained on": len(learned),
         "tested on": len(kept),
         "malignant in the test": int(malignant.sum()),
-        "AUC": float(
-            mannwhitneyu(margins[malignant], margins[~malignant]).statistic / (malignant.sum() * (~malignant).sum())
-        ),
+        "AUC": auc(margins[malignant], margins[~malignant]),
         "told right alone": len(right),
         "malignant told right": sum(nodule.malignant for nodule in right),
         "mosaics": chosen.mosaics,
@@ -81,6 +79,11 @@ def margin(model: nn.Module, nodules: Sequence[Nodule]) -> NDArray[np.float32]:
     with torch.no_grad():
         logits = model(tiles(nodules))
     return np.asarray((logits[:, 1] - logits[:, 0]).numpy())
+
+
+def auc(sick: NDArray[np.float32], well: NDArray[np.float32]) -> float:
+    """Share of the pairs (sick, well) in which the sick scores higher; a tie counts half."""
+    return float(mannwhitneyu(sick, well).statistic / (len(sick) * len(well)))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,100 @@
+"""Mosaics of nodules: four patients, one malignant tile anywhere, and a survey that scores and refuses openly."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import medxai
+from benchmarks.lidc.cohort import SHAPE, Nodule, split, tiles
+from benchmarks.lidc.model import EVIDENCE, NoduleNet
+from benchmarks.lidc.mosaic import mosaic_recipe, mosaics
+from benchmarks.lidc_mosaic import COLUMNS, auc
+from benchmarks.survey import Question, markdown, survey, write
+from medxai.core.saliency import Provenance, Saliency
+
+SICK, WELL = 300.0, -700.0
+
+
+@pytest.fixture
+def nodules():
+    def nodule(number):
+        malignant = number % 3 == 0
+        mask = torch.zeros(SHAPE, dtype=torch.bool)
+        mask[12:20, 12:20] = True
+        tile = torch.full((1, *SHAPE), WELL + number)
+        tile[0][mask] = SICK if malignant else 0.0
+        return Nodule(f"case{number}", f"patient{number // 2}", malignant, tile, mask)
+
+    return [nodule(number) for number in range(40)]
+
+
+def test_no_patient_is_on_both_sides_of_the_split(nodules):
+    learned, kept = split(nodules, seed=3)
+    assert len(learned) + len(kept) == len(nodules)
+    assert {n.patient for n in learned}.isdisjoint(n.patient for n in kept)
+    assert 0.3 < len(kept) / len(nodules) < 0.5
+
+
+def test_a_mosaic_holds_one_malignant_tile_among_three_of_other_patients_at_any_place(nodules):
+    owner = {float(n.tile.min()): n for n in nodules}
+    found = mosaics(nodules, 60, seed=0)
+    places = set()
+    for mosaic in found:
+        image = mosaic.case.image.data[0]
+        assert tuple(image.shape) == (64, 64, 4)
+        quarters = {(x, y): image[32 * x : 32 * x + 32, 32 * y : 32 * y + 32] for x in (0, 1) for y in (0, 1)}
+        members = {place: owner[float(quarter.min())] for place, quarter in quarters.items()}
+        assert len({n.patient for n in members.values()}) == 4
+        (place,) = [place for place, n in members.items() if n.malignant]
+        places.add(place)
+        x, y = 32 * place[0], 32 * place[1]
+        assert bool(mosaic.tile.data[x : x + 32, y : y + 32].all())
+        assert int(mosaic.tile.data.sum()) == 32 * 32 * 4
+        assert torch.equal(mosaic.nodule.data, image == SICK)
+    assert len(places) == 4
+
+
+def test_a_map_of_the_malignant_tile_scores_one_and_maps_that_know_nothing_a_quarter(nodules):
+    (mosaic,) = mosaics(nodules, 1)
+    grid = mosaic.case.image.geometry
+    provenance = Provenance("known", {}, "none", "none", (), "", "", 0, "cpu", 0.0, {})
+    saliency = Saliency(mosaic.tile.data.float(), grid, grid, provenance)
+    evaluation = medxai.evaluate(saliency, mosaic.tile, ["pointing_game", "mass_in_mask"])
+    for name in ("pointing_game", "mass_in_mask"):
+        assert evaluation[name].value == 1.0
+        assert evaluation[name].chance["uniform"] == 0.25
+    assert evaluation["mass_in_mask"].chance["centre"] == pytest.approx(0.25)
+
+
+def test_a_survey_scores_methods_and_says_why_one_refuses(nodules, tmp_path):
+    torch.manual_seed(0)
+    network = NoduleNet().eval()
+    recipe = mosaic_recipe()
+    asked = [
+        Question(network, EVIDENCE, m.case, recipe, medxai.ClassScore(1), {"tile": m.tile, "nodule": m.nodule})
+        for m in mosaics(nodules, 2)
+    ]
+    torch.testing.assert_close(
+        recipe.apply(asked[0].case.image).images[..., :32, :32, :].min(),
+        tiles([n for n in nodules if float(n.tile.min()) == float(asked[0].case.image.data[0, :32, :32].min())]).min(),
+    )
+    scored, refused = survey(asked, ["GradCAM", "NoSuchMethod"])
+    assert scored.maps == 2
+    assert scored.uniform["tile"]["mass_in_mask"] == 0.25
+    assert 0 <= scored.value["tile"]["mass_in_mask"] <= 1 or scored.degenerate == 2
+    assert "NoSuchMethod" in refused.refused
+    assert not refused.value
+    table = markdown([scored, refused], COLUMNS)
+    assert table.splitlines()[2].startswith("| GradCAM |")
+    assert "NoSuchMethod refuses: There is no 'NoSuchMethod' in the catalogue." in table
+    write(tmp_path / "a" / "b.json", [scored, refused], {"mosaics": 2})
+    kept = json.loads((tmp_path / "a" / "b.json").read_text("utf-8"))
+    assert kept["mosaics"] == 2
+    assert [row["method"] for row in kept["methods"]] == ["GradCAM", "NoSuchMethod"]
+
+
+def test_auc_counts_pairs_and_ties_half():
+    sick, well = np.array([1.0, 2.0], np.float32), np.array([0.0, 1.0], np.float32)
+    assert auc(sick, well) == 3.5 / 4
