@@ -1,12 +1,20 @@
-"""What goes wrong in peers' Grad-CAM in ordinary use, each measured, and that ours does not do it."""
+"""What goes wrong in peers' class activation maps in ordinary use, each measured, and that ours does not do it."""
+
+import warnings
 
 import numpy as np
 import pytest
 import torch
 
-from medxai.attribution.gradient_cams import GradCAM
+from medxai.attribution.eigen_cams import EigenCAM
+from medxai.attribution.full_grad import FullGrad
+from medxai.attribution.gradient_cams import GradCAM, GradCAMPlusPlus
+from medxai.attribution.guided import GuidedGradCAM
+from medxai.attribution.smooth import SmoothGradCAMPlusPlus
 from medxai.core.target import ClassScore
+from medxai.errors import ModelError
 from tests.networks import LAYER, images, net
+from tests.peers import by_grad_cam, grad_cam_library, split
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 
@@ -75,3 +83,90 @@ def test_monai_draws_a_map_of_nan_logits():
     assert float(theirs.max()) == 1
     ours = GradCAM(layer=LAYER)(model, images(2, batch=1), ClassScore(1))
     assert ours.status[0].reason == "the score is not finite"
+
+
+def by_torchcam(name, model, x, index):
+    from torchcam import methods
+
+    with getattr(methods, name)(model, target_layer=LAYER) as extractor:
+        return extractor(class_idx=index, scores=model(x), normalized=False)[0].detach()
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_torchcam_leaves_the_denominator_out_of_grad_cam_plus_plus(ndim):
+    """Its alpha is g^2, not g^2 / (2 g^2 + S g^3)."""
+    model, x = out_of_place(net(ndim).eval()), images(ndim, batch=1)
+    A, g = split(model, 5, x, 1)
+    without = torch.einsum("bk,bk...->b...", (g.square() * g.relu()).flatten(2).sum(2), A).relu()
+    theirs, ours = by_torchcam("GradCAMpp", model, x, 1), GradCAMPlusPlus(layer=LAYER)(model, x, ClassScore(1)).maps
+    assert relative(theirs, without) < 1e-5
+    assert relative(theirs / theirs.max(), ours / ours.max()) > 0.01
+
+
+def test_torchcam_smooths_with_the_gradient_of_the_last_copy():
+    """Without noise all copies are one, and still its Smooth Grad-CAM++ is not its own Grad-CAM++."""
+    from torchcam.methods import SmoothGradCAMpp
+
+    model, x = out_of_place(net(2).eval()), images(2, batch=1)
+    with SmoothGradCAMpp(model, target_layer=LAYER, num_samples=1, std=1e-12) as extractor:
+        model(x)
+        theirs = extractor(class_idx=1, normalized=False)[0].detach()
+    own = by_torchcam("GradCAMpp", model, x, 1)
+    assert relative(theirs / theirs.max(), own / own.max()) > 0.01
+    still = SmoothGradCAMPlusPlus(layer=LAYER, n=1, noise=0.0)(model, x, ClassScore(1)).maps
+    assert torch.equal(still, GradCAMPlusPlus(layer=LAYER)(model, x, ClassScore(1)).maps)
+
+
+def test_pytorch_grad_cam_adds_a_constant_that_outweighs_small_gradients():
+    """A fixed 1e-6 in the denominator of Grad-CAM++: the same network in smaller units has another map."""
+    model, x = out_of_place(net(2).eval()), images(2)
+    with torch.no_grad():
+        model[8].weight.mul_(1e-3)
+    A, g = split(model, 5, x, 1)
+    paper = torch.where(g > 0, 1 / (2 + A.sum((2, 3), keepdim=True) * g), 0) * g.relu()
+    expected = torch.einsum("bk,bkij->bij", paper.sum((2, 3)), A)
+    assert relative(GradCAMPlusPlus(layer=LAYER, relu=False)(model, x, ClassScore(1)).maps, expected) < 1e-5
+    assert relative(by_grad_cam("GradCAMPlusPlus", A, g), expected) > 0.01
+
+
+def test_pytorch_grad_cam_draws_the_complement_for_some_networks():
+    """The sign of a principal component is arbitrary; clipped, half of the maps show everything but the evidence."""
+    signs = []
+    for seed in range(12):
+        model, x = out_of_place(net(2, seed).eval()), images(2, batch=1)
+        A, g = split(model, 5, x, 1)
+        ours = EigenCAM(layer=LAYER)(model, x, ClassScore(1)).maps
+        signs.append(correlation(by_grad_cam("EigenCAM", A, g), ours) > 0)
+        assert correlation(ours, A.mean(1)) > 0
+    assert 0 < sum(signs) < len(signs)
+
+
+@pytest.mark.parametrize(("ndim", "found"), [(2, 3), (3, 0)])
+def test_pytorch_grad_cam_finds_no_bias_in_volumes_and_never_that_of_the_head(ndim, found):
+    """Its FullGrad takes two kinds of planar layers; this network has biases in four layers, the linear head's too."""
+    model, x = out_of_place(net(ndim).eval()), images(ndim, batch=1)
+    peer = grad_cam_library().FullGrad(model, [])
+    biases = len(peer.bias_data)
+    peer.activations_and_grads.release()
+    assert biases == found
+    ours = FullGrad()(model, x, ClassScore(1))
+    assert float(ours.details["completeness_error"][0]) < 1e-4
+
+
+def test_captum_guides_nothing_on_prelu_and_does_not_say_so():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from captum.attr import GuidedBackprop
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(
+        *[torch.nn.Conv2d(1, 4, 3), torch.nn.PReLU(), torch.nn.Conv2d(4, 4, 3), torch.nn.PReLU()],
+        *[torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 2)],
+    ).eval()
+    x = images(2, batch=1).requires_grad_()
+    (plain,) = torch.autograd.grad(model(x)[:, 1].sum(), x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = GuidedBackprop(model).attribute(x, 1)
+    assert torch.equal(theirs, plain)
+    with pytest.raises(ModelError, match="Prelu"):
+        GuidedGradCAM(layer="3")(model, x.detach(), ClassScore(1))
