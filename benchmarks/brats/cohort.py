@@ -50,8 +50,7 @@ class Patient:
     def beside(self) -> Corners:
         """Corners of healthy patches that at most `BESIDE` voxels along each axis would bring onto tumour."""
         near = maximum_filter(self.tumour_share > 0, 2 * BESIDE + 1)
-        corners = self.healthy
-        return corners[near[tuple(corners.T)]]
+        return np.argwhere((self.tumour_share == 0) & (self.brain_share >= BRAIN_SHARE) & near)
 
     def diseased(self, share: tuple[float, float] = SHARE, off_centre: float = OFF_CENTRE) -> Corners:
         """Corners of the patches with such a share of tumour, its centroid at least that many voxels off the middle."""
