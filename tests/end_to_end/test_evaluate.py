@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+import yaml
 from typer.testing import CliRunner
 
 import medxai
@@ -20,6 +21,7 @@ from medxai.evaluation.films import FilmScore, film_table, mean_over_findings, s
 from medxai.io.chexlocalize import read_annotations
 from medxai.metrics.localisation import mass_in_mask
 from medxai.metrics.reading import Reading
+from tests.truth import command, patient, save
 
 SHAPE = (24, 20, 16)
 GRID = Geometry(np.diag([2.0, 2.0, 3.0, 1.0]), SHAPE)
@@ -177,6 +179,22 @@ def test_half_a_network_cannot_be_asked(files):
     words = ["evaluate", str(files / "map.nii.gz"), str(files / "mask.nii.gz"), "--model", "tests.truth:looker"]
     done = CliRunner().invoke(app, words)
     assert isinstance(done.exception, UsageError)
+
+
+def test_the_network_and_the_method_are_asked_too(tmp_path):
+    """The map of a method that follows the weights changes as they are lost."""
+    person = patient(3, size=24)
+    image, plan = save(person, tmp_path), tmp_path / "recipe.yaml"
+    plan.write_text(yaml.safe_dump({"name": "as is", "transforms": [{"Orientation": {"axcodes": "RAS"}}]}), "utf-8")
+    nib.save(nib.Nifti1Image((person.voxels > 0.7).astype(np.uint8), person.grid.affine), tmp_path / "spots.nii.gz")
+    explain = command(image, tmp_path, plan, 1, tmp_path / "out")
+    assert CliRunner().invoke(app, explain).exit_code == 0
+    network = explain[2:12]
+    words = (tmp_path / "out" / "saliency.nii.gz", tmp_path / "spots.nii.gz", "--image", image, *network)
+    found = json.loads(call(*words, "--target", 1, "--preset", "arun", "--device", "cpu", "--json"))
+    assert [row["metric"] for row in found["scores"]] == ["average_precision"]
+    assert [row["metric"] for row in found["asked"]] == ["cascading_ssim", "cascading_spearman"]
+    assert all(row["value"] is not None or row["reason"] for row in found["asked"])
 
 
 def test_a_folder_of_films(data_dir, tmp_path):
