@@ -8,8 +8,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from medxai.attribution.masking import Answers, Asked, Sweeping, Swept, moved
-from medxai.attribution.masks import Fading, Masks, Placement, baseline_like, between_0_and_1, foreign
+from medxai.attribution.masking import Answers, Asked, Swept, moved
+from medxai.attribution.masks import Masking, Masks, between_0_and_1
 from medxai.core.layer import Layer
 from medxai.core.protocols import Traits
 from medxai.shapes import Features
@@ -18,20 +18,15 @@ ChannelNorm = Literal["relu_diff", "diff", "softmax", "raw"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreWeighted(Sweeping):
+class ScoreWeighted(Masking):
     """map = relu(sum_k w_k A_k) with w_k = norm_k(s_k), s_k the score of the image seen through the mask of channel k.
 
-    The mask is up((A_k - min) / (max - min)): `placement` "footprint" lays each cell where its receptive field is
-    centred, "interpolate" stretches the map over the image as published code does. What it covers fades to `baseline`,
-    in the network's own intensity, one value or one per channel: for CT pick air after the recipe's normalisation.
-    With s_0 the score of the image faded altogether, `channel_norm` makes of the scores
-    "relu_diff" [s_k - s_0]+ (default), "diff" s_k - s_0, "softmax" over channels, or "raw" s_k.
-    The softmax of logits of spread 10 picks one or two channels, that of probabilities weighs all alike.
-    A constant channel masks everything: it is not run, its score is s_0, and "raw" weighs it 0.
+    The mask is (A_k - min) / (max - min), laid on the image. With s_0 the score of the image faded altogether,
+    `channel_norm` makes of the scores "relu_diff" [s_k - s_0]+, "diff" s_k - s_0, "softmax" over channels or
+    "raw" s_k. The softmax of logits of spread 10 picks one or two channels, that of probabilities weighs all
+    alike. A constant channel masks everything: it is not run, its score is s_0, and "raw" weighs it 0.
     """
 
-    placement: Placement = "footprint"
-    baseline: float | tuple[float, ...] = 0.0
     channel_norm: ChannelNorm = "relu_diff"
 
     @abstractmethod
@@ -39,8 +34,7 @@ class ScoreWeighted(Sweeping):
         """The masks (n, 1, *s) of these channels in each form whose score is averaged."""
 
     def sweep(self, asked: Asked, A: Features, layer: Layer) -> Swept:
-        baseline = baseline_like(self.baseline, asked.image)
-        fading = Fading(asked.image, baseline, layer, self.placement)
+        fading = self.fading(asked, layer)
         cells, live = between_0_and_1(A)
         nothing = asked(fading.empty)
         scores = nothing.repeat(1, A.shape[1])
@@ -49,8 +43,7 @@ class ScoreWeighted(Sweeping):
             found = [asked(fading(variant)) for variant in self.variants(masks, channels)]
             scores[:, channels] = torch.stack(found, -1).mean(-1)
         weights = _NORMS[self.channel_norm](scores, nothing, live)
-        reaction, notices = moved(scores, nothing[:, 0]), foreign(baseline, asked.seen.images)
-        return Swept(weights, reaction, {"masks": float(len(live))}, notices)
+        return Swept(weights, moved(scores, nothing[:, 0]), {"masks": float(len(live))}, fading.notices)
 
 
 @dataclass(frozen=True, kw_only=True)

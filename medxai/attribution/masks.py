@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from medxai.attribution.masking import Asked, Sweeping
 from medxai.core.layer import Layer
 from medxai.errors import UsageError
 from medxai.model.place import on_image, stretched
@@ -37,6 +38,7 @@ class Fading:
     baseline: Tensor
     layer: Layer
     placement: Placement
+    notices: tuple[str, ...]
 
     def placed(self, cells: Features) -> Masks:
         """Masks (1, n, *m) of the layer's cells as masks (n, 1, *s) of the image's voxels."""
@@ -53,6 +55,24 @@ class Fading:
     def empty(self) -> Images:
         """The image faded altogether."""
         return self.baseline.expand_as(self.image)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masking(Sweeping):
+    """A sweep whose changed images are the image seen through masks of a layer's cells.
+
+    `placement` "footprint" lays each cell where its receptive field is centred, "interpolate" stretches the cells over
+    the image as published code does. What a mask covers fades to `baseline`, in the network's own intensity, one value
+    or one per channel of the image: for CT pick air after the recipe's normalisation.
+    """
+
+    placement: Placement = "footprint"
+    baseline: float | tuple[float, ...] = 0.0
+
+    def fading(self, asked: Asked, layer: Layer) -> Fading:
+        """The image that is asked about, ready to be seen through masks of `layer`."""
+        baseline = baseline_like(self.baseline, asked.image)
+        return Fading(asked.image, baseline, layer, self.placement, foreign(baseline, asked.seen.images))
 
 
 def baseline_like(values: float | tuple[float, ...], images: Images) -> Tensor:

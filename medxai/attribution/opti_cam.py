@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from medxai.attribution.masking import Answers, Asked, PerTarget, Sweeping, Swept, moved
-from medxai.attribution.masks import Fading, Placement, baseline_like, between_0_and_1, foreign
+from medxai.attribution.masking import Answers, Asked, PerTarget, Swept, moved
+from medxai.attribution.masks import Fading, Masking, between_0_and_1
 from medxai.core.layer import Layer
 from medxai.core.protocols import Traits
 from medxai.shapes import Features
@@ -17,7 +17,7 @@ Mixtures = Float[Tensor, "t k"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptiCAM(Sweeping):
+class OptiCAM(Masking):
     """map = gain * sum_k w_k A_k / max |A_k|, w = softmax(v), v by Adam so that y(x seen through the map) is highest.
 
     The map, between 0 and 1 and laid on the image, is the mask; what it covers fades to `baseline` (see Score-CAM).
@@ -29,22 +29,17 @@ class OptiCAM(Sweeping):
     """
 
     traits: ClassVar[Traits] = Traits(reads="score", cost="T (F + B)", shared=False, sufficient=True)
-    placement: Placement = "footprint"
-    baseline: float | tuple[float, ...] = 0.0
     steps: int = 100
     rate: float = 0.1
 
     def sweep(self, asked: Asked, A: Features, layer: Layer) -> Swept:
-        baseline = baseline_like(self.baseline, asked.image)
-        fading = Fading(asked.image, baseline, layer, self.placement)
+        fading = self.fading(asked, layer)
         nothing = asked(fading.empty)[:, 0]
         several = self.portions(torch.arange(len(nothing)), *asked.image.shape)
         found = [self._sought(asked.about(targets.tolist()), A, fading) for targets in several]
         mixtures, scores = torch.cat([one for one, _ in found]), torch.cat([score for _, score in found])
         gain = scores[:, -1] - nothing
-        return Swept(
-            gain[:, None] * mixtures / _peaks(A), moved(scores, nothing), {}, foreign(baseline, asked.seen.images)
-        )
+        return Swept(gain[:, None] * mixtures / _peaks(A), moved(scores, nothing), {}, fading.notices)
 
     def _sought(self, asked: Asked, A: Features, fading: Fading) -> tuple[Mixtures, Answers]:
         """The mixture of each target, and its score after every step."""

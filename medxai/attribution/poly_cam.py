@@ -8,8 +8,8 @@ import torch
 
 from medxai.attribution.cam import LayerMethod
 from medxai.attribution.combined import Combination, Placed
-from medxai.attribution.masking import Asked, Sweeping, Swept, moved
-from medxai.attribution.masks import Fading, Placement, baseline_like, between_0_and_1, foreign
+from medxai.attribution.masking import Asked, Swept, moved
+from medxai.attribution.masks import Masking, Placement, between_0_and_1
 from medxai.core.layer import Footprint, Layer
 from medxai.core.protocols import Traits
 from medxai.model.place import on_cells, on_image
@@ -21,17 +21,14 @@ _NEGLIGIBLE = 1e-8
 
 
 @dataclass(frozen=True, kw_only=True)
-class PolyMap(Sweeping):
+class PolyMap(Masking):
     """The map of one layer in Poly-CAM; see there."""
 
     traits: ClassVar[Traits] = Traits(reads="score", cost="K F, 2 K F for +-")
     polarity: Polarity = "+"
-    placement: Placement = "footprint"
-    baseline: float | tuple[float, ...] = 0.0
 
     def sweep(self, asked: Asked, A: Features, layer: Layer) -> Swept:
-        baseline = baseline_like(self.baseline, asked.image)
-        fading = Fading(asked.image, baseline, layer, self.placement)
+        fading = self.fading(asked, layer)
         cells, live = between_0_and_1(A)
         nothing, whole = asked(fading.empty), asked(asked.image)
         gained = torch.zeros_like(nothing).repeat(1, A.shape[1])
@@ -42,7 +39,7 @@ class PolyMap(Sweeping):
             if "-" in self.polarity:
                 gained[:, channels] += whole - asked(fading(1 - masks))
         reaction = moved(gained + whole, whole[:, 0])
-        return Swept(gained.relu(), reaction, {"masks": float(len(live))}, foreign(baseline, asked.seen.images))
+        return Swept(gained.relu(), reaction, {"masks": float(len(live))}, fading.notices)
 
 
 @dataclass(frozen=True, kw_only=True)
