@@ -21,7 +21,7 @@ from rich.table import Table
 from benchmarks.corpus.child import READERS
 from benchmarks.corpus.inputs import Input, bundled, fuzzed, generated, real
 
-SECONDS = 120
+SECONDS = 60
 FATES = ("tried", "refused", "right", "told", "unjudged", "silently wrong", "unclassified", "crashed")
 
 
@@ -61,7 +61,7 @@ def fate(reader: str, given: Input, reply: dict[str, Any], ours: np.ndarray[Any,
         return "refused" if reader != "medxai" or reply["ours"] else "unclassified"
     if reply["told"]:
         return "told"
-    voxels, affine = np.load(reply["file"]), np.array(reply["affine"])
+    voxels, affine = np.load(reply["file"], mmap_mode="r"), np.array(reply["affine"])
     if voxels.ndim not in {2, 3} or affine.shape != (4, 4):
         return "silently wrong"
     verdict = given.judge(voxels, affine)
@@ -78,7 +78,8 @@ def run(inputs: Sequence[Input], folder: Path) -> list[dict[str, Any]]:
     children = {name: Child(name, folder / name) for name in READERS}
     for child in children.values():
         child.folder.mkdir()
-    for given in inputs:
+    for n, given in enumerate(inputs):
+        sys.stderr.write(f"\r{n + 1} of {len(inputs)}: {given.name[:60]:60}")
         ours = None
         for name, child in children.items():
             reply = child.ask(given.path)

@@ -19,6 +19,7 @@ Array = NDArray[Any]
 Verdict = bool | None
 """Right, wrong, or unknown."""
 
+LARGEST = 10**6
 RIGHT_MM = 0.1
 LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -49,7 +50,7 @@ def generated(folder: Path) -> Iterator[Input]:
         if path.is_relative_to(BUNDLED):
             continue
         by_address = row.placed or row.fate == "refused"
-        judge = _address_judge(row, place) if by_address else unknown
+        judge = _address_judge(row) if by_address else unknown
         yield Input("generated", f"{row.code} {row.name}", path, judge, not by_address)
 
 
@@ -84,17 +85,15 @@ def unknown(voxels: Array, affine: Array) -> Verdict:  # noqa: ARG001
     return None
 
 
-def _address_judge(row: Row, place: Path) -> Callable[[Array, Array], Verdict]:
+def _address_judge(row: Row) -> Callable[[Array, Array], Verdict]:
     grid = np.array(row.grid)
-    files = [path for path in place.rglob("*") if path.is_file()]
-    sizes = [7 * 5]
 
     def judge(voxels: Array, affine: Array) -> Verdict:
         stack = voxels if voxels.ndim == 3 else voxels[..., None]
-        if not np.isfinite(stack).all() or len(files) == 0:
+        if stack.size > LARGEST or not np.isfinite(stack).all():
             return False
         codes = np.rint(stack).astype(np.int64)
-        unique = len(np.unique(codes)) == codes.size and codes.size % sizes[0] == 0
+        unique = len(np.unique(codes)) == codes.size and codes.size % (7 * 5) == 0
         address = np.stack([codes % 16, codes // 16 % 16, codes // 256], -1)
         truth = address @ grid[:3, :3].T + grid[:3, 3]
         index = np.stack(np.meshgrid(*[np.arange(n) for n in codes.shape], indexing="ij"), -1)
@@ -114,6 +113,8 @@ def _pydicom_judge(path: Path) -> Callable[[Array, Array], Verdict]:
             theirs = _decoded(path)
         if theirs is None:
             return None
+        if voxels.size != theirs.size:
+            return False
         ours, truth = np.sort(voxels, axis=None), np.sort(theirs, axis=None)
         return bool(ours.shape == truth.shape and np.allclose(ours, truth, rtol=1e-6, atol=1e-3))
 
