@@ -31,6 +31,7 @@ format: .venv/.ready
 bench: .venv/.ready
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.cams
+	$(BIN)/python -m benchmarks.masking
 	$(BIN)/python -m benchmarks.faithfulness
 
 support: .venv/.ready
