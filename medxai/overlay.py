@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ SALIENCY, SEEN, PICTURE, PROVENANCE, SCORES = (
     "scores.json",
 )
 NAMES = (SALIENCY, SEEN, PICTURE, PROVENANCE, SCORES)
+UNFINISHED = ".medxai-unfinished"
 
 
 def save_overlay(
@@ -37,10 +39,11 @@ def save_overlay(
     """Write the saliency on the case's own grid, a picture of it and how it came to be, into the folder `out`.
 
     `saliency.nii.gz` holds raw float32 values, 0 where the model never looked; where that happens `seen.nii.gz` says so
-    voxel by voxel. Every file is whole or absent. No file holds a patient's name, a path or a date.
-    An earlier result of ours in the folder makes room; raises WriteError where files of these names are not ours.
+    voxel by voxel. No file holds a patient's name, a path or a date. An earlier result of ours is replaced, each file
+    whole before it takes its name; until all are, `.medxai-unfinished` lies in the folder, and stays there where the
+    process ends before. Raises WriteError where files of these names are not ours.
     """
-    out = _cleared(made_folder(out))
+    out = _begun(made_folder(out))
     grid = case.image.geometry
     values = saliency.on(grid)
     outside = values.isnan()
@@ -56,6 +59,8 @@ def save_overlay(
     if evaluation is not None:
         write_json(out / SCORES, evaluation.as_dict())
         written.append(out / SCORES)
+    for stale in {out / name for name in (SEEN, SCORES, UNFINISHED)} - {*written}:
+        remove_file(stale)
     return tuple(written)
 
 
@@ -74,28 +79,49 @@ def load_overlay(path: str | Path) -> Saliency:
     if record is None:
         unknown = Provenance("unknown", {}, "", "", (), "", "", 0, "", 0.0, {}, notices=_FOREIGN)
         return Saliency(data, volume.geometry, volume.geometry, unknown, source=volume.geometry)
-    box = record["seen"]
-    field = Geometry(np.array(box["affine"], np.float64), tuple(box["shape"]), box["units"])
-    facts = record["provenance"]
-    known = Provenance(**{**facts, "recipe": tuple(facts["recipe"]), "notices": tuple(facts["notices"])})
+    try:
+        box, facts, status = record["seen"], record["provenance"], Status(record["status"]["reason"])
+        field = Geometry(np.array(box["affine"], np.float64), tuple(box["shape"]), box["units"])
+        known = Provenance(**{**facts, **_restored(facts)})
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: the {PROVENANCE} beside it cannot be read.",
+            expected="the record as medxai wrote it",
+            found=type(error).__name__,
+            remedy="Remove it: the map then counts as one from elsewhere.",
+        ) from error
     grid = Geometry(volume.geometry.affine, volume.geometry.shape, field.units)
-    return Saliency(data, grid, field, known, Status(record["status"]["reason"]), grid)
+    return Saliency(data, grid, field, known, status, grid)
+
+
+def _restored(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What JSON cannot hold: tuples, and a score that is no number."""
+    score = facts["score"]
+    return {
+        "recipe": tuple(facts["recipe"]),
+        "notices": tuple(facts["notices"]),
+        "score": float("nan") if score is None else float(score),
+    }
 
 
 _FORMAT = "medxai-saliency-1"
 _FOREIGN = ("no matching provenance.json beside the map: taken as valid and as seen everywhere",)
 
 
-def _cleared(out: Path) -> Path:
+def _begun(out: Path) -> Path:
+    """The folder, marked as unfinished; what it holds of these names is ours."""
     present = [out / name for name in NAMES if (out / name).exists()]
-    if present and (not (out / SALIENCY).is_file() or _recorded(out / SALIENCY) is None):
+    if (
+        present
+        and not (out / UNFINISHED).is_file()
+        and (not (out / SALIENCY).is_file() or _recorded(out / SALIENCY) is None)
+    ):
         raise WriteError(
             f"{out} holds files that an overlay would replace, and that no earlier overlay left whole.",
             found=", ".join(path.name for path in present),
             remedy="Remove them, or name another folder.",
         )
-    for path in present:
-        remove_file(path)
+    write_file(out / UNFINISHED, b"")
     return out
 
 

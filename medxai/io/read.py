@@ -205,6 +205,7 @@ def _reader(path: Path) -> tuple[Reader, tuple[str, ...]]:
             f"{path}: neither content nor name is of a known format.",
             expected="NIfTI, DICOM, MHA, NRRD, PNG, JPEG, BMP or TIFF",
             remedy="Convert it to NIfTI.",
+            code="N22",
         )
     if by_content and by_name and by_content is not by_name:
         return by_content, (notice("P09", "the name suggests another format than the content: content followed"),)
