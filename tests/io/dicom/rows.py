@@ -11,7 +11,7 @@ from pydicom.uid import (
 )
 
 from medxai.io.options import DEFAULT, ReadOptions
-from tests.io.dicom import make
+from tests.io.dicom import damage, make
 from tests.io.dicom.make import GRID, Build, every, moved, one, removed, series, without
 
 Fate = Literal["refused", "told", "accepted"]
