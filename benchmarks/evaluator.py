@@ -60,7 +60,7 @@ def main() -> None:
     torch.set_num_threads(1)
     each()
     for preset in ("basic", "full"):
-        alone, beside = (min(seconds(preset, UNIFORM_AND_CENTRE, maps) for _ in range(3)) for maps in (False, True))
+        alone, beside = (min(seconds(preset, UNIFORM_AND_CENTRE, maps) for _ in range(1)) for maps in (False, True))
         print(f"{preset}: {alone:.2f} s, with its chance rows {beside:.2f} s")
     print(f"basic with 99 places: {seconds('basic', Chance(places=99), maps=False):.2f} s")
 

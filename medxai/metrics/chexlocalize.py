@@ -116,8 +116,9 @@ def _redrawn(region: Voxels) -> Voxels:
     parts, number = ndimage.label(region, touching(region.ndim))
     single = np.bincount(parts.ravel(), minlength=number + 1) == 1
     single[0] = False
-    beside, number = ndimage.label(np.pad(~region | single[parts], 1, constant_values=True))
-    within = (slice(1, -1),) * region.ndim
+    width = [int(n > 1) for n in region.shape]  # a slice one voxel deep is a film
+    beside, number = ndimage.label(np.pad(~region | single[parts], [(w, w) for w in width], constant_values=True))
+    within = tuple(slice(w, n + w) for w, n in zip(width, region.shape, strict=True))
     return np.asarray(beside[within] != beside.flat[0])
 
 
