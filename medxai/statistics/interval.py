@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
+from medxai.errors import InputError
 from medxai.statistics.sample import FEWEST, Sample, Values
 
 Method = Literal["BCa", "percentile"]
@@ -79,6 +80,25 @@ def film_interval(scores: Sample, resamples: int = 1000, seed: int = 0) -> Inter
     return Interval(
         float(means.mean()), float(means[ends[0]]), float(means[ends[1]]), cases, len(scores.by_patient()[0])
     )
+
+
+def film_decrease(reader: Sample, method: Sample, resamples: int = 1000, seed: int = 0) -> Interval:
+    """How far a method falls behind a reader, (reader - method) / reader, with the interval of CheXlocalize.
+
+    Both means are of the same draw of films, in the same order. Raises InputError for other films.
+    """
+    if reader.patients != method.patients:
+        raise InputError("Only scores of the same films in the same order can be paired.")
+    draw = np.random.default_rng(seed).integers(0, len(reader.values), (resamples, len(reader.values)))
+    drawn = [scores.values[draw] for scores in (reader, method)]
+    some = np.logical_and(*[(~np.isnan(values)).any(1) for values in drawn])
+    means = [np.nanmean(values[some], axis=1) for values in drawn]
+    falls = np.sort(((means[0] - means[1]) / means[0])[means[0] > 0])
+    both = int((reader.defined & method.defined).sum())
+    if not len(falls):
+        return Interval(np.nan, np.nan, np.nan, both, 0, "the reader never scores")
+    low, high = (float(falls[max(int(share * len(falls)) - 1, 0)]) for share in (0.025, 0.975))
+    return Interval(float(falls.mean()), low, high, both, len(reader.by_patient()[0]))
 
 
 def _mean(sums: Values, counts: Values, axis: int = -1) -> Values:

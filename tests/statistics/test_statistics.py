@@ -6,7 +6,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from medxai.errors import InputError
-from medxai.statistics.interval import film_interval, interval
+from medxai.statistics.interval import film_decrease, film_interval, interval
 from medxai.statistics.paired import compare, holm
 from medxai.statistics.relation import concordance, correlations, outcomes, relate, subgroups
 from medxai.statistics.sample import sample, summary
@@ -76,6 +76,17 @@ def test_the_published_interval_takes_the_25th_and_the_975th():
     means = np.sort(scores.values[draw].mean(1))
     found = film_interval(scores)
     assert (found.low, found.high) == pytest.approx((means[24], means[974]), abs=1e-12)
+
+
+def test_the_decrease_is_of_the_same_draws():
+    """A method that scores three quarters of the reader on every film is a quarter behind in every draw."""
+    reader = sample([*np.random.default_rng(4).random(50), np.nan])
+    found = film_decrease(reader, sample(0.75 * reader.values))
+    assert (found.mean, found.low, found.high) == pytest.approx((0.25, 0.25, 0.25))
+    assert found.cases == 50
+    assert film_decrease(sample(np.zeros(5)), sample(np.ones(5))).reason == "the reader never scores"
+    with pytest.raises(InputError):
+        film_decrease(reader, sample([1.0]))
 
 
 def test_paired_tests_are_over_patients():
