@@ -32,12 +32,13 @@ def main() -> None:
     options.add_argument("--patches", type=int, default=10, help="patches explained, per method and held-out patient")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--methods", nargs="*", default=(), help="names of the catalogue; all of it by default")
+    options.add_argument("--seconds", type=float, default=600, help="after which a method is asked no further")
     options.add_argument("--out", type=Path, default=Path("out/brats"), help="folder for the JSON")
     chosen = options.parse_args()
     console, started = Console(width=150), time.perf_counter()
-    asked = list(questions(load_patients(chosen.data), chosen.patches, chosen.seed))
+    asked = questions(load_patients(chosen.data), chosen.patches, chosen.seed)
     rows: list[Row] = []
-    for row in survey(asked, chosen.methods):
+    for row in survey(asked, chosen.methods, chosen.seconds):
         rows.append(row)
         spent = time.perf_counter() - started
         console.print(f"{row.method}: {row.refused or f'{row.seconds:.2f} s per map'}, {spent:.0f} s so far")
@@ -45,15 +46,18 @@ def main() -> None:
     print(markdown(rows, COLUMNS))
 
 
-def questions(patients: Sequence[Patient], patches: int, seed: int) -> Iterator[Question]:
-    """The first `patches` patches that `brats_patches` explains of each patient, with the network for that patient."""
-    for patient in patients:
-        model = train([other for other in patients if other is not patient], seed)
-        ill = np.random.default_rng(1).choice(patient.diseased(), PAIRS, replace=False)
-        for i, j, k in ill[:patches].tolist():
-            recipe = crop_recipe((i, j, k))
-            tumour = within(patient.tumour, recipe.apply(patient.brain.image).geometry)
-            yield Question(model, EVIDENCE, patient.brain, recipe, TUMOUR, {"tumour": tumour})
+def questions(patients: Sequence[Patient], patches: int, seed: int) -> list[Question]:
+    """The first `patches` patches that `brats_patches` explains of each patient, the patients taking turns."""
+    return [one for turn in zip(*(_of(patients, who, patches, seed) for who in patients), strict=True) for one in turn]
+
+
+def _of(patients: Sequence[Patient], held_out: Patient, patches: int, seed: int) -> Iterator[Question]:
+    model = train([other for other in patients if other is not held_out], seed)
+    ill = np.random.default_rng(1).choice(held_out.diseased(), PAIRS, replace=False)
+    for i, j, k in ill[:patches].tolist():
+        recipe = crop_recipe((i, j, k))
+        tumour = within(held_out.tumour, recipe.apply(held_out.brain.image).geometry)
+        yield Question(model, EVIDENCE, held_out.brain, recipe, TUMOUR, {"tumour": tumour})
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ def main() -> None:
     options.add_argument("--mosaics", type=int, default=40)
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--methods", nargs="*", default=(), help="names of the catalogue; all of it by default")
+    options.add_argument("--seconds", type=float, default=600, help="after which a method is asked no further")
     options.add_argument("--out", type=Path, default=Path("out/lidc"), help="folder for the JSON")
     chosen = options.parse_args()
     console, started = Console(width=150), time.perf_counter()
@@ -66,7 +67,7 @@ def main() -> None:
         for m in mosaics(right, chosen.mosaics, chosen.seed)
     ]
     rows: list[Row] = []
-    for row in survey(questions, chosen.methods):
+    for row in survey(questions, chosen.methods, chosen.seconds):
         rows.append(row)
         spent = time.perf_counter() - started
         console.print(f"{row.method}: {row.refused or f'{row.seconds:.2f} s per map'}, {spent:.0f} s so far")

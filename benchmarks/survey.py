@@ -59,11 +59,14 @@ class Row:
     centre: Scores = field(default_factory=dict)
 
 
-def survey(questions: Sequence[Question], names: Sequence[str] = ()) -> Iterator[Row]:
-    """One row for each named method, or for all that the catalogue has, as soon as it is known."""
+def survey(questions: Sequence[Question], names: Sequence[str] = (), seconds: float = inf) -> Iterator[Row]:
+    """One row for each named method, or for all that the catalogue has, as soon as it is known.
+
+    A method that has taken `seconds` is asked no further, and its row says how many maps it made.
+    """
     for name in names or tuple(catalog.methods()):
         try:
-            yield _asked(name, questions)
+            yield _asked(name, questions, seconds)
         except MedxaiError as error:
             yield Row(name, refused=str(error).splitlines()[0])
 
@@ -86,14 +89,14 @@ def markdown(rows: Sequence[Row], columns: Sequence[Column]) -> str:
         lines.append(
             f"| {row.method} | {_cells(row.value, columns)} | {row.degenerate}/{row.maps} | {row.seconds:.2f} |"
         )
-    for row in scored[:1]:
+    for row in sorted(scored, key=lambda row: -row.maps)[:1]:
         lines.append(f"| centre map | {_cells(row.centre, columns)} | | |")
         lines.append(f"| uniform map | {_cells(row.uniform, columns)} | | |")
     lines += [f"\n{row.method} refuses: {row.refused}" for row in rows if row.refused]
     return "\n".join(lines)
 
 
-def _asked(name: str, questions: Sequence[Question]) -> Row:
+def _asked(name: str, questions: Sequence[Question], limit: float) -> Row:
     found: list[Mapping[str, Evaluation]] = []
     degenerate, seconds = 0, list[float]()
     for question in track(questions, name, transient=True):
@@ -103,9 +106,11 @@ def _asked(name: str, questions: Sequence[Question]) -> Row:
         seconds.append(time.perf_counter() - started)
         degenerate += not saliency.status.ok
         found.append(evaluate_labels(saliency, question.masks, METRICS))
+        if sum(seconds) > limit:
+            break
     return Row(
         method=name,
-        maps=len(questions),
+        maps=len(found),
         degenerate=degenerate,
         seconds=median(seconds),
         value=_means(found, lambda score: score.value),
