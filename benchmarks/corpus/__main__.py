@@ -22,7 +22,7 @@ from benchmarks.corpus.child import READERS
 from benchmarks.corpus.inputs import Input, bundled, fuzzed, generated, real
 
 SECONDS = 60
-FATES = ("tried", "refused", "right", "told", "unjudged", "silently wrong", "unclassified", "crashed")
+FATES = ("tried", "refused", "right", "repaired or told", "unjudged", "silently wrong", "unclassified", "crashed")
 
 
 @dataclass
@@ -60,10 +60,10 @@ def fate(reader: str, given: Input, reply: dict[str, Any], ours: np.ndarray[Any,
     if "error" in reply:
         return "refused" if reader != "medxai" or reply["ours"] else "unclassified"
     if reply["told"]:
-        return "told"
+        return "repaired or told"
     voxels, affine = np.load(reply["file"], mmap_mode="r"), np.array(reply["affine"])
     if voxels.ndim not in {2, 3} or affine.shape != (4, 4):
-        return "silently wrong"
+        return "silently wrong" if given.group == "generated" else "unjudged"
     verdict = given.judge(voxels, affine)
     if given.like_medxai and reader != "medxai" and ours is not None:
         verdict = voxels.size == ours.size and bool(
@@ -113,9 +113,7 @@ def main() -> None:
     console.print(table(records))
     for record in records:
         if record["fate"] in {"silently wrong", "crashed", "unclassified"}:
-            console.print(
-                f"{record['reader']}: {record['fate']}: {record['group']}: {record['input']} {record['said'][:100]}"
-            )
+            console.print(f"{record['reader']}: {record['fate']}: {record['group']}: {record['input']}")
     if len(sys.argv) > 1:
         Path(sys.argv[1]).write_text(json.dumps(records, indent=1))
 

@@ -50,8 +50,10 @@ def right_handed(affine: Affine) -> Affine:
     return result
 
 
-def write_series(folder: Path, voxels: NDArray[np.int16], affine: Affine, seed: int = 0) -> list[FileDataset]:
-    """A CT series (i = column, j = row, k = slice) under shuffled file names and InstanceNumbers."""
+def write_series(
+    folder: Path, voxels: NDArray[np.int16], affine: Affine, seed: int = 0, numbered: bool = False
+) -> list[FileDataset]:
+    """A CT series (i = column, j = row, k = slice) under shuffled names and, unless `numbered`, InstanceNumbers."""
     rng = np.random.default_rng(seed)
     folder.mkdir(exist_ok=True)
     count = voxels.shape[2]
@@ -59,7 +61,7 @@ def write_series(folder: Path, voxels: NDArray[np.int16], affine: Affine, seed: 
     slices = []
     for k in range(count):
         dataset = ct_slice(voxels[:, :, k], affine, k, series, frame)
-        dataset.InstanceNumber = int(rng.integers(1, 999))
+        dataset.InstanceNumber = k + 1 if numbered else int(rng.integers(1, 999))
         dataset.save_as(folder / f"{names[k]:03d}.dcm", enforce_file_format=True)
         dataset.filename = str(folder / f"{names[k]:03d}.dcm")
         slices.append(dataset)

@@ -33,6 +33,11 @@ def tall(slices: Slices) -> None:
     slices[2].Rows, slices[2].PixelData = 4, slices[2].PixelData[: 4 * 7 * 2]
 
 
+def shuffled(slices: Slices) -> None:
+    for s, number in zip(slices, (4, 1, 6, 2, 5, 3), strict=True):
+        s.InstanceNumber = number
+
+
 def backwards(slices: Slices) -> None:
     for n, s in enumerate(slices):
         path = Path(s.filename)

@@ -32,7 +32,7 @@ def series(*changes: Callable[[Slices], object], shape: Sequence[int] = (7, 5, 6
     """The address phantom as a series, changed before it is saved."""
 
     def build(folder: Path) -> Path:
-        written = write_series(folder / "series", address(tuple(shape)), grid)
+        written = write_series(folder / "series", address(tuple(shape)), grid, numbered=True)
         for change in changes:
             change(written)
         for dataset in written:

@@ -120,6 +120,7 @@ ROWS: tuple[Row, ...] = (
     refused("D26", "two frames of reference", series(one(FrameOfReferenceUID="1.2.3"))),
     Row("D27", "a tilted gantry", "told", series(grid=np.array(damage.tilted())), grid=damage.tilted()),
     accepted("D28", "InstanceNumber missing", series(without("InstanceNumber"))),
+    accepted("D28", "InstanceNumber shuffled", series(damage.shuffled)),
     accepted("D28", "InstanceNumber all 1", series(every(InstanceNumber=1))),
     accepted("D29", "slices named from head to foot", series(damage.backwards)),
     accepted("D30", "a single slice", series(shape=(7, 5, 1))),
