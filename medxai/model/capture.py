@@ -58,7 +58,8 @@ class Captured:
                 f"The target does not depend on layer {self.layer.name!r} by any differentiable path.",
                 remedy="Pick a layer on the path to the target, and a model that does not detach on the way.",
             )
-        return self.layer.layout.read(gradient)
+        with torch.set_grad_enabled(differentiable):
+            return self.layer.layout.read(gradient)
 
 
 @contextmanager

@@ -285,3 +285,39 @@ def test_cam_reads_a_head_of_pointwise_convolutions():
 def test_cam_refuses_a_head_that_has_no_weights_for_a_map(culprit, head):
     with pytest.raises(LayerError, match=culprit):
         CAM(layer="act")(Headed(head).eval(), images(2), TARGET)
+
+
+def test_shapley_cam_reads_the_curvature_of_tokens():
+    """Half a Hessian-vector product by finite differences of the gradient, on the tokens of a vision transformer."""
+    from monai.networks.nets import ViT
+
+    class Logits(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            sizes = {"hidden_size": 12, "mlp_dim": 16, "num_layers": 2, "num_heads": 2, "spatial_dims": 2}
+            self.vit = ViT(1, (16, 16), (8, 8), classification=True, num_classes=3, **sizes)
+
+        def forward(self, x):
+            return self.vit(x)[0]
+
+    model, x, steps = Logits().eval().double(), torch.rand(1, 1, 16, 16, dtype=torch.float64), {}
+
+    def slope_at(scale):
+        def scaled(_module, _args, output):
+            tokens = output.detach()
+            steps[scale] = torch.cat([tokens[:, :1], scale * tokens[:, 1:]], 1).requires_grad_()
+            return steps[scale].clone()
+
+        handle = model.vit.blocks[0].register_forward_hook(scaled)
+        score = model(x)[0, 1]
+        handle.remove()
+        return torch.autograd.grad(score, steps[scale])[0][0, 1:]
+
+    curvature = (slope_at(1 + 1e-4) - slope_at(1 - 1e-4)) / 2e-4
+    weights = (slope_at(1) - curvature / 2).mean(0)
+    expected = (steps[1].detach()[0, 1:] * weights).sum(1).view(1, 2, 2)
+    found = ShapleyCAM(layer="vit.blocks.0", relu=False)(model.float(), x.float(), TARGET).maps
+    assert relative(found.double(), expected) < 1e-3
+    grad = GradCAM(layer="vit.blocks.0", relu=False)(model, x.float(), TARGET).maps
+    assert relative(grad, found) > 1e-2
