@@ -28,7 +28,15 @@ def metrics(as_json: AsJson = False) -> None:
     from medxai import catalog
 
     rows = [
-        {"metric": name, "needs": m.needs, "range": [_finite(v) for v in m.span], "best": m.best, "summary": m.summary}
+        {
+            "metric": name,
+            "needs": m.needs,
+            "unit": m.unit,
+            "range": [_finite(v) for v in m.span],
+            "best": m.best,
+            "better": m.better,
+            "summary": m.summary,
+        }
         for name, m in sorted(catalog.metrics().items())
     ]
     _emit(rows, as_json)

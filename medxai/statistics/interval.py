@@ -90,10 +90,10 @@ def film_decrease(reader: Sample, method: Sample, resamples: int = 1000, seed: i
     if reader.patients != method.patients:
         raise InputError("Only scores of the same films in the same order can be paired.")
     draw = np.random.default_rng(seed).integers(0, len(reader.values), (resamples, len(reader.values)))
-    drawn = [scores.values[draw] for scores in (reader, method)]
-    some = np.logical_and(*[(~np.isnan(values)).any(1) for values in drawn])
-    means = [np.nanmean(values[some], axis=1) for values in drawn]
-    falls = np.sort(((means[0] - means[1]) / means[0])[means[0] > 0])
+    first, second = reader.values[draw], method.values[draw]
+    some = ~np.isnan(first).all(1) & ~np.isnan(second).all(1)
+    read, found = np.nanmean(first[some], axis=1), np.nanmean(second[some], axis=1)
+    falls = np.sort((read[read > 0] - found[read > 0]) / read[read > 0])
     both = int((reader.defined & method.defined).sum())
     if not len(falls):
         return Interval(np.nan, np.nan, np.nan, both, 0, "the reader never scores")
