@@ -38,7 +38,7 @@ def asked(ndim, units="mm", **facts):
         ClassScore(1),
         recipe,
         GradCAM(layer="act"),
-        perturbation=Perturbation(Cubes(4.0 if units == "mm" else 3.0, "mm" if units == "mm" else "voxel"), Constant()),
+        perturbation=Perturbation(Cubes(6.0 if units == "mm" else 3.0, "mm" if units == "mm" else "voxel"), Constant()),
         device="cpu",
         **facts,
     )

@@ -115,13 +115,6 @@ def test_voxels_outside_the_field_are_never_perturbed(shape):
 
 
 @shapes
-def test_the_size_of_the_batch_changes_nothing(shape):
-    whole, single = convolutional(shape, batch=64), convolutional(shape, batch=1)
-    torch.testing.assert_close(whole.deletion.score, single.deletion.score, rtol=1e-5, atol=1e-6)
-    assert torch.equal(whole.deletion.fraction, single.deletion.fraction)
-
-
-@shapes
 def test_curves_are_taken_once_and_the_seed_decides(shape):
     probe = convolutional(shape)
     assert probe.deletion is probe.deletion
