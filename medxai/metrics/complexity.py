@@ -2,6 +2,7 @@
 
 from math import log
 
+import numpy as np
 import torch
 from jaxtyping import Float64
 from torch import Tensor
@@ -36,7 +37,7 @@ def gini(reading: Reading) -> float:
 
     Chalasani et al. 2020.
     """
-    p = shares(reading.values).sort().values
+    p = torch.from_numpy(np.sort(shares(reading.values).numpy()))
     if not len(p):
         return _NOTHING
     i = torch.arange(1, len(p) + 1, dtype=torch.float64)
