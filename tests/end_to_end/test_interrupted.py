@@ -68,6 +68,7 @@ def test_a_record_that_was_tampered_with_is_refused_in_words(tmp_path: Path) -> 
         load_overlay(tmp_path / SALIENCY)
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_whole_files(tmp_path: Path) -> None:
     save_overlay(*made(0), tmp_path)
     for wait in (0.3, 0.7):

@@ -62,6 +62,7 @@ def _run(words: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, check=False, capture_output=True, text=True)  # noqa: S603
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_one_whole_file(tmp_path: Path) -> None:
     path, size, draw = tmp_path / "a.bin", 2_000_000, random.Random(0)
     write_file(path, b"\0" * size)

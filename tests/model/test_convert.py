@@ -75,6 +75,7 @@ def test_a_deed_reaches_no_network_no_program_and_no_file(tmp_path: Path) -> Non
     assert not made.exists()
 
 
+@pytest.mark.slow
 def test_memory_has_a_ceiling_and_what_fails_is_told(tmp_path: Path) -> None:
     torch.save({"state_dict": built().state_dict(), "x": Deed(os.urandom, 2**40)}, tmp_path / "large.pt")
     with pytest.raises(WeightsError, match=r"large\.pt could not be converted.*MemoryError"):
