@@ -25,7 +25,7 @@ def linked(output: Any, link: Link) -> Any:
     """The model's output after the link. Raises TargetError for a link of what is no tensor, and a softmax of one."""
     if link != "identity" and not isinstance(output, Tensor):
         raise TargetError(f"No {link} of this output.", expected="a tensor", found=type(output).__name__)
-    if link in {"softmax", "log_softmax"} and output.shape[1] < 2:
+    if link in {"softmax", "log_softmax"} and (output.ndim < 2 or output.shape[1] < 2):
         raise TargetError(
             "The softmax of a single output is 1, whatever the image.", remedy="Use the link sigmoid, or identity."
         )

@@ -112,6 +112,8 @@ def test_the_softmax_of_one_output_is_refused():
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(9, 1))
     with pytest.raises(TargetError, match="softmax of a single output"):
         Scorer(model, SignedScore(), "softmax")(torch.rand(2, 1, 3, 3))
+    with pytest.raises(TargetError, match="softmax of a single output"):
+        Scorer(torch.nn.Sequential(model, torch.nn.Flatten(0)), SignedScore(), "softmax")(torch.rand(2, 1, 3, 3))
     assert Scorer(model, SignedScore(), "sigmoid")(torch.rand(2, 1, 3, 3)).shape == (2,)
 
 
