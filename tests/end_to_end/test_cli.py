@@ -195,7 +195,7 @@ def test_several_images_are_the_channels_of_one_case(run, scan, tmp_path):
 def test_tables(run, scan):
     code, out, _ = run("methods", "--json")
     assert code == 0
-    assert json.loads(out)[0] == {
+    assert {row["method"]: row for row in json.loads(out)}["GradCAM"] == {
         "method": "GradCAM",
         "parameters": {"layer": "auto", "relu": True},
         "summary": "map = relu(sum_k w_k A_k) with w_k the mean over positions of dy/dA_k (Selvaraju et al. 2017).",
