@@ -1,0 +1,63 @@
+"""Every method on transformers: a map of the token grid that is the same alone as in a batch, or a named refusal."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from medxai import catalog
+from medxai.core.protocols import Traits
+from medxai.core.target import ClassScore
+from medxai.model.guard import seeded
+from tests.transformers import Swin, TimmMerging, TimmViT, TorchvisionViT
+
+SIZE, GRID = (48, 32), (6, 4)
+NETWORKS = {
+    "timm": lambda: TimmViT(GRID, registers=2),
+    "torchvision": lambda: TorchvisionViT(GRID),
+    "swin": lambda: Swin(TimmMerging),
+}
+CLASSES = (2, 1)
+BRIEFLY = {"OptiCAM": {"steps": 5}, "SSCAM": {"n": 2}, "ISCAM": {"n": 2}}
+# what a method cannot do by its definition: no linear head on an average, no ReLU, no second derivative of attention
+NO_HEAD, NO_RELU, NO_CURVATURE = "needs a linear head", "none between the image and the score", "derivative"
+REFUSES = {
+    ("CAM", "timm"): NO_HEAD,
+    ("CAM", "torchvision"): NO_HEAD,
+    **{("GuidedGradCAM", network): NO_RELU for network in NETWORKS},
+    ("ShapleyCAM", "timm"): NO_CURVATURE,
+    ("ShapleyCAM", "torchvision"): NO_CURVATURE,
+}
+
+
+def cases():
+    for name, cls in sorted(catalog.methods().items()):
+        asks = getattr(cls, "traits", Traits()).reads == "score"
+        for network in NETWORKS:
+            slow = asks or network == "torchvision"
+            yield pytest.param(name, network, id=f"{name}-{network}", marks=[pytest.mark.slow] if slow else [])
+
+
+def maps(name, network, x, classes):
+    method = dataclasses.replace(catalog.method(name), **BRIEFLY.get(name, {}))
+    with seeded(0, x.device):
+        return method(NETWORKS[network](), x, ClassScore(classes))
+
+
+@pytest.mark.parametrize(("name", "network"), list(cases()))
+def test_map_on_the_token_grid_or_a_named_refusal(name, network):
+    x = torch.rand(2, 1, *SIZE, generator=torch.Generator().manual_seed(1))
+    if (name, network) in REFUSES:
+        with pytest.raises(RuntimeError, match=REFUSES[name, network]):
+            maps(name, network, x, CLASSES)
+        return
+    found = maps(name, network, x, CLASSES)
+    assert found.maps.shape == (2, *(GRID if found.layer else SIZE))
+    assert found.maps.isfinite().all()
+    assert all(found.maps[i].any() for i, status in enumerate(found.status) if status.ok)
+    if name == "HiResCAM" and network != "swin":
+        # the patches are read through a LayerNorm, which no scale moves: g is at right angles to A, their product noise
+        assert float(found.maps.max()) <= 1e-3 * float(maps("LayerCAM", network, x, CLASSES).maps.max())
+    elif name not in BRIEFLY and not name.startswith("Smooth"):  # what draws noise draws other noise for another batch
+        alone = maps(name, network, x[1:], CLASSES[1]).maps[0]
+        assert float((alone - found.maps[1]).abs().max()) <= 1e-4 * float(found.maps[1].abs().max())
