@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 FACTORY = "medxai.demo.model:build"
+SHOWN = ("pointing_game", "mass_in_mask", "iou_at_mask_size")
 LESION = 1
 RECIPE = """\
 # CT in Hounsfield units: patient axes, 2 mm, air to soft tissue as 0 to 1, padded to one size.
@@ -160,14 +161,13 @@ def _table(found: _Found) -> "Table":
     from rich.table import Table
 
     every = list(found.evaluations.values())
-    metrics = [score.metric for score in every[0].scores]
-    table = Table("patient", "margin", *metrics, title="Grad-CAM of held-out patients with a lesion")
+    table = Table("patient", "margin", *SHOWN, title="Grad-CAM of held-out patients with a lesion")
     for name, evaluation in found.evaluations.items():
-        table.add_row(name, f"{found.margins[name]:+.2f}", *(_number(evaluation[m].value) for m in metrics))
+        table.add_row(name, f"{found.margins[name]:+.2f}", *(_number(evaluation[m].value) for m in SHOWN))
     table.add_section()
-    table.add_row(f"mean (n = {len(every)})", "", *(_number(_mean([e[m].value for e in every])) for m in metrics))
+    table.add_row(f"mean (n = {len(every)})", "", *(_number(_mean([e[m].value for e in every])) for m in SHOWN))
     for chance in every[0].scores[0].chance:
-        means = [_mean([e[m].chance[chance] for e in every]) for m in metrics]
+        means = [_mean([e[m].chance[chance] for e in every]) for m in SHOWN]
         table.add_row(f"chance: {chance}", "", *map(_number, means))
     return table
 
