@@ -22,7 +22,7 @@ from medxai.metrics.trial import Trial
 from medxai.model.device import pick_device
 from medxai.model.scoring import Link, Scorer
 
-FAITHFULNESS = ("deletion_placed", "insertion_placed", "sensitivity_n", "comprehensiveness", "sufficiency")
+FAITHFULNESS = ("deletion", "insertion", "comprehensiveness", "sufficiency", "faithfulness_correlation")
 SANITY = ("cascading_ssim", "cascading_spearman", "class_sensitivity", "max_sensitivity", "flip_equivariance")
 
 
@@ -88,9 +88,9 @@ def evaluate_model(
 ) -> tuple[Score, ...]:
     """Score `saliency` by metrics that ask the model: faithfulness, and with a method sanity and robustness too.
 
-    `names` picks rows of the catalogue that need a probe or a method; without it `FAITHFULNESS`, and `SANITY` where
-    `asking` has a method. Beside each faithfulness score stands that of a map of noise. A degenerate map gives NaN and
-    the reason. Raises UsageError for a metric of another kind.
+    `names` picks rows of the catalogue that need a probe or a method; without it `FAITHFULNESS` (some 200 images, and
+    as many for the noise), and `SANITY` where `asking` has a method. Beside each faithfulness score stands that of a
+    map of noise. A degenerate map gives NaN and the reason. Raises UsageError for a metric of another kind.
     """
     rows = _rows(names, asking)
     probe = probe_of(saliency, image, asking, domain)

@@ -20,6 +20,9 @@ def insertion(probe: Probe) -> float:
     return Undefined(probe.silent) if probe.silent else probe.insertion.area
 
 
+ORACLE_LIMIT = 4096
+
+
 @dataclass(frozen=True)
 class Placed:
     """An area beside those of knowing nothing and of knowing the network: `value` is 0 for chance, 1 for the oracle.
@@ -57,13 +60,19 @@ def placed(probe: Probe, restore: bool = False, draws: int = 5) -> Placed:
 
 
 def deletion_placed(probe: Probe) -> float:
-    """Deletion area between chance (0) and the leave-one-out oracle (1)."""
-    return Undefined(probe.silent) if probe.silent else placed(probe).value
+    """Deletion area between chance (0) and the leave-one-out oracle (1); undefined above 4096 units."""
+    return _refused(probe) or placed(probe).value
 
 
 def insertion_placed(probe: Probe) -> float:
-    """Insertion area between chance (0) and the leave-one-out oracle (1)."""
-    return Undefined(probe.silent) if probe.silent else placed(probe, restore=True).value
+    """Insertion area between chance (0) and the leave-one-out oracle (1); undefined above 4096 units."""
+    return _refused(probe) or placed(probe, restore=True).value
+
+
+def _refused(probe: Probe) -> Undefined | None:
+    if probe.silent or probe.units.count <= ORACLE_LIMIT:
+        return Undefined(probe.silent) if probe.silent else None
+    return Undefined(f"the oracle would ask {probe.units.count} images, more than {ORACLE_LIMIT}: take larger units")
 
 
 def _row(fn: Callable[..., float], best: float | None, span: tuple[float, float], lower: bool = False) -> MetricSpec:

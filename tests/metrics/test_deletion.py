@@ -123,6 +123,14 @@ def test_curves_are_taken_once_and_the_seed_decides(shape):
     assert flat[0] == flat[1] != flat[2]
 
 
+def test_an_oracle_of_too_many_images_is_not_asked():
+    def never(images):
+        raise AssertionError("asked")
+
+    probe = Probe(draw(80, 60), draw(1, 80, 60), never, perturbation=VOXELWISE)
+    assert reason(deletion_placed(probe)).startswith("the oracle would ask 4800 images")
+
+
 def test_cubes_in_millimetres_follow_the_spacing():
     probe = additive((12, 12), Perturbation(Cubes(6.0)), spacing=(1.0, 3.0))
     assert probe.units.count == 2 * 6
