@@ -60,16 +60,9 @@ def test_a_bundled_file_is_refused_or_read_as_pydicom_does(path: Path) -> None:
     assert np.abs(ours - theirs).max() <= tolerance + 1e-6 * np.abs(theirs).max()
 
 
-def test_what_is_read_of_them() -> None:
-    accepted = {path.name for path in FILES if read(path)[0] is not None}
-    assert {
-        "CT_small.dcm",
-        "rtdose_expb.dcm",
-        "image_dfl.dcm",
-        "examples_jpeg2k.dcm",
-        "examples_palette.dcm",
-    } <= accepted
-    assert len(accepted) > 45
+def test_ordinary_files_are_among_those_read() -> None:
+    names = ("CT_small.dcm", "rtdose_expb.dcm", "image_dfl.dcm", "examples_jpeg2k.dcm", "examples_palette.dcm")
+    assert all(read(BUNDLED / name)[0] is not None for name in names)
 
 
 def test_values_are_rescaled_by_the_functional_groups(data_dir: Callable[[str], Path]) -> None:
