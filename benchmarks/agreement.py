@@ -44,23 +44,27 @@ def main() -> None:
         for score in found.scores:
             values[score.metric].append(score.value)
             reasons[score.metric].append(score.reason)
-    report(values, reasons)
+    report(values, reasons, held.case.id)
 
 
-def report(values: dict[str, list[float]], reasons: dict[str, list[str]]) -> None:
+def report(values: dict[str, list[float]], reasons: dict[str, list[str]], patient: str) -> None:
     rows = catalog.metrics()
     better = {name: [-v if rows[name].better == "lower" else v for v in column] for name, column in values.items()}
     for name, column in values.items():
-        print(f"{name:32s} {summary(sample(column, reasons=reasons[name]))}")
+        print(f"{name:32s} {summary(sample(column, [patient] * len(column), reasons[name]))}")
     rho = correlations({name: better[name] for name in SHOWN})
     print("\n| | " + " | ".join(str(n) for n in range(1, len(SHOWN) + 1)) + " |")
     print("|---" * (len(SHOWN) + 1) + "|")
     for n, one in enumerate(SHOWN, 1):
-        cells = [f"{rho.get((one, other), rho.get((other, one), 1.0)):.2f}" for other in SHOWN]
+        cells = [_said(rho.get((one, other), rho.get((other, one), 1.0))) for other in SHOWN]
         print(f"| {n} `{one}` | {' | '.join(cells)} |")
     varied = [name for name, column in better.items() if np.nanstd(column) > 0]
     together = concordance(np.array([better[name] for name in varied]))
     print(f"\nKendall's W of the {len(varied)} metrics that vary: {together:.3f}")
+
+
+def _said(rho: float) -> str:
+    return "" if np.isnan(rho) else f"{rho:.2f}"
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from scipy import ndimage
 from medxai.core.geometry import Geometry
 from medxai.core.volume import Mask
 from medxai.errors import MaskError
-from medxai.metrics.places import Voxels, region, world
+from medxai.metrics.places import Voxels, components, region, world
 from medxai.metrics.ranking import Array
 from medxai.metrics.reading import Reading
 from medxai.metrics.spec import MetricSpec, Undefined
@@ -56,9 +56,9 @@ def box_in_mm(geometry: Geometry, corner: Sequence[float], other: Sequence[float
 
 def boxes_of(voxels: Voxels) -> tuple[list[Box], Array]:
     """The boxes of the parts of a region, and the voxels of each; parts touch at a face or an edge (in 2D a corner)."""
-    parts, number = ndimage.label(voxels, ndimage.generate_binary_structure(voxels.ndim, 2))
+    parts, number = components(voxels, ndimage.generate_binary_structure(voxels.ndim, 2))
     found = [np.array([[s.start for s in part], [s.stop for s in part]], float) for part in ndimage.find_objects(parts)]
-    return found, np.bincount(parts.ravel(), minlength=number + 1)[1:]
+    return found, np.bincount(parts[parts > 0], minlength=number + 1)[1:]
 
 
 def box_iou(one: Box, other: Box) -> float:
@@ -79,7 +79,7 @@ class BoxCurve:
 def box_curve(reading: Reading, fractions: Sequence[float] = FRACTIONS) -> BoxCurve:
     """The curve of one case; its truth boxes are those of the parts of the mask. An undefined reading has none."""
     truth, _ = boxes_of(region(reading))
-    values = reading.values.nan_to_num(nan=-torch.inf).numpy()
+    values = reading.values.numpy()
     largest, any_part = [], []
     for fraction in fractions:
         found, sizes = boxes_of(values >= fraction * reading.peak)

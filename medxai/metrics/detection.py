@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
-from medxai.metrics.places import Voxels, region, touching
+from medxai.metrics.places import Voxels, components, region, touching
 from medxai.metrics.ranking import Array, Ranking
 from medxai.metrics.reading import Reading
 from medxai.metrics.spec import MetricSpec, Undefined
@@ -42,8 +41,8 @@ class Detections:
 def detections(confidence: Array, mask: Voxels, minimum_iou: float = MINIMUM_IOU) -> Detections:
     """The candidates of a detection map (0 is none; a candidate's confidence is its largest) against a mask."""
     shape = touching(mask.ndim)
-    candidates, number = ndimage.label(confidence, shape)
-    lesions, count = ndimage.label(mask, shape)
+    candidates, number = components(confidence, shape)
+    lesions, count = components(mask, shape)
     marked = np.flatnonzero(candidates)
     owner, lesion = candidates.ravel()[marked], lesions.ravel()[marked]
     heights = np.zeros(number + 1)

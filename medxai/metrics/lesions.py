@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from scipy import ndimage
 
 from medxai.metrics.peaks import peaks
-from medxai.metrics.places import region, touching
+from medxai.metrics.places import components, region, touching
 from medxai.metrics.reading import Reading
 from medxai.metrics.spec import Undefined
 from medxai.metrics.thresholds import otsu
@@ -52,7 +51,7 @@ def by_lesion(reading: Reading) -> tuple[Lesion, ...]:
     Raises GeometryError where the pixel size is unknown.
     """
     unit = reading.voxel_ml
-    parts, number = ndimage.label(region(reading), touching(reading.values.ndim))
+    parts, number = components(region(reading), touching(reading.values.ndim))
     sizes = np.bincount(parts.ravel(), minlength=number + 1)[1:]
     order = np.argsort(-sizes, kind="stable")
     if reading.undefined:

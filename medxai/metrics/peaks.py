@@ -12,7 +12,7 @@ from functools import reduce
 import numpy as np
 from scipy import ndimage
 
-from medxai.metrics.places import Indices, region, touching, world
+from medxai.metrics.places import Indices, components, region, touching, world
 from medxai.metrics.ranking import Array
 from medxai.metrics.reading import Reading
 from medxai.metrics.spec import MetricSpec, Undefined
@@ -53,7 +53,7 @@ def peaks(reading: Reading) -> Peaks:
     """
     smooth = _smooth(reading)
     highest = ndimage.maximum_filter(smooth, size=3)
-    plateaus, number = ndimage.label((smooth > 0) & (smooth >= highest * (1 - _LEVEL)), touching(smooth.ndim))
+    plateaus, number = components((smooth > 0) & (smooth >= highest * (1 - _LEVEL)), touching(smooth.ndim))
     places = np.flatnonzero(plateaus)
     owner = plateaus.ravel()[places] - 1
     sizes = np.bincount(owner, minlength=number)
@@ -61,7 +61,7 @@ def peaks(reading: Reading) -> Peaks:
     np.maximum.at(heights, owner, smooth.ravel()[places])
     index = np.unravel_index(places, smooth.shape)
     middles = np.stack([np.bincount(owner, axis, number) / sizes for axis in index], 1)
-    lesions, count = ndimage.label(region(reading), touching(smooth.ndim))
+    lesions, count = components(region(reading), touching(smooth.ndim))
     chosen = _apart(heights, world(middles, reading.grid))
     pairs = np.bincount(owner * (count + 1) + lesions.ravel()[places], minlength=number * (count + 1))
     pairs = pairs.reshape(number, count + 1)

@@ -22,6 +22,19 @@ def touching(ndim: int) -> Voxels:
     return np.ones((3,) * ndim, bool)
 
 
+def components(values: NDArray[Any], neighbours: Voxels) -> tuple[Indices, int]:
+    """Connected parts of what is not 0, numbered from 1 on in reading order; only the box around it all is searched."""
+    filled = values != 0
+    lines = [filled.any(tuple(a for a in range(filled.ndim) if a != axis)) for axis in range(filled.ndim)]
+    parts = np.zeros(values.shape, np.int32)
+    if not lines[0].any():
+        return parts, 0
+    ends = [np.flatnonzero(line)[[0, -1]] for line in lines]
+    box = tuple(slice(first, last + 1) for first, last in ends)
+    parts[box], number = ndimage.label(filled[box], neighbours)
+    return parts, int(number)
+
+
 def region(reading: Reading) -> Voxels:
     """The annotation as one region: of a soft mask, what half or more of it holds."""
     return np.asarray((reading.mask >= 0.5 if reading.mask.is_floating_point() else reading.mask).numpy())

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from medxai.core.geometry import Geometry
-from medxai.metrics.places import Voxels, touching, world
+from medxai.metrics.places import Voxels, components, touching, world
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Shape:
 
 def shape(mask: Voxels, geometry: Geometry) -> Shape:
     """The shape of a region in millimetres. Raises GeometryError where the pixel size is unknown."""
-    parts, number = ndimage.label(mask, touching(mask.ndim))
+    parts, number = components(mask, touching(mask.ndim))
     size = float(mask.sum()) * geometry.voxel_size_mm / (1000 if mask.ndim == 3 else 100)
     if not number:
         return Shape(0, 0.0, float("nan"), float("nan"))
