@@ -61,6 +61,7 @@ def _only(seen: list[Any], layer: Layer) -> Tensor:
             f"What layer {layer.name!r} emits cannot be the output to explain.",
             expected="one tensor per pass",
             found=f"{len(seen)} calls" if len(seen) != 1 else f"a {type(seen[0]).__name__}",
+            code="X15",
         )
     return layer.layout.read(seen[0])
 
@@ -71,7 +72,10 @@ def _part(output: Any, path: Sequence[Any]) -> Any:
         counted = isinstance(output, Sequence) and isinstance(step, int) and -len(output) <= step < len(output)
         if not named and not counted:
             raise TargetError(
-                f"The model's output has no part {step!r}.", expected=_parts(output), remedy="Correct `output`."
+                f"The model's output has no part {step!r}.",
+                expected=_parts(output),
+                remedy="Correct `output`.",
+                code="X16",
             )
         output = output[step]
     return output

@@ -13,9 +13,9 @@ import pytest
 import torch
 import yaml
 
+from medxai import catalog
 from medxai.cli.app import main
 from medxai.cli.targets import parse_target
-from medxai import catalog
 from medxai.core.target import ClassScore, ContrastScore, GroupScore, MarginScore, RegionScore, SignedScore
 from medxai.errors import TargetError
 from tests.truth import command, patient, save
