@@ -18,19 +18,6 @@ from medxai.errors import InputError, UnknownNameError
 from medxai.io.film import flat_geometry
 from medxai.shapes import Map
 
-FINDINGS = (
-    "Airspace Opacity",
-    "Atelectasis",
-    "Cardiomegaly",
-    "Consolidation",
-    "Edema",
-    "Enlarged Cardiomediastinum",
-    "Lung Lesion",
-    "Pleural Effusion",
-    "Pneumothorax",
-    "Support Devices",
-)
-
 
 @dataclass(frozen=True, eq=False)
 class Annotations:

@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 
 import medxai
 from medxai.cli.app import app
-from medxai.metrics.domain import seen
 
 FILM = "1.2.276.0.7230010.3.1.4.8323329.6904.1517875201.850819.dcm"
 RECIPE = "configs/recipes/chest_xray_rgb.yaml"
@@ -98,7 +97,7 @@ def test_overlay_lies_on_the_film(net, data_dir, tmp_path, name):
 
 def test_the_whole_film_is_seen(net, data_dir):
     case, saliency = explained(net, data_dir("cxr/nih") / "00000001_000.png", 1)
-    assert seen(saliency.on(case.image.geometry)).all()
+    assert not saliency.on(case.image.geometry).isnan().any()
 
 
 def test_a_picture_of_unknown_size_is_scored_from_file_as_in_memory(net, data_dir, tmp_path):

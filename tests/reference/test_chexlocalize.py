@@ -10,12 +10,13 @@ import torch
 from PIL import Image
 
 from medxai.errors import InputError, UnknownNameError
-from medxai.io.chexlocalize import FINDINGS, decode_counts, patient_of, read_annotations, read_film_map
+from medxai.io.chexlocalize import decode_counts, patient_of, read_annotations, read_film_map
 from medxai.metrics import chexlocalize
 from medxai.metrics.chexlocalize import THRESHOLDS, enlarged, hit, iou, otsu_region, region_above
 from medxai.metrics.localisation import mass_in_mask
 from medxai.metrics.reading import Reading
 
+FINDINGS = tuple(THRESHOLDS)
 FILM = "patient64541_study1_view1_frontal"
 
 
