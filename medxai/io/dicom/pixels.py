@@ -309,6 +309,9 @@ def _rle(header: Header, form: Layout, frame: bytes) -> Array:
 
 def _valid_bits(raw: Array, form: Layout) -> tuple[Array, tuple[str, ...]]:
     """The BitsStored bits of each value, right-aligned; signed where the header says so."""
+    if form.stored == form.allocated == 8 * raw.dtype.itemsize and raw.dtype.kind in "iu":
+        kind = "i" if form.signed else "u"
+        return raw.astype(raw.dtype.newbyteorder("=")).view(f"{kind}{raw.dtype.itemsize}").astype(np.int64), ()
     words = raw.astype(np.int64) & (2**form.allocated - 1)
     shift, width = form.high + 1 - form.stored, 2**form.stored
     low = words >> shift & (width - 1)
