@@ -11,6 +11,8 @@ from medxai.attribution.evidence import Evidence
 from medxai.core.protocols import Traits
 from medxai.shapes import Maps, Weights
 
+_CANCELLED = 1e-3
+
 
 @dataclass(frozen=True, kw_only=True)
 class GradCAM(CAM):
@@ -41,14 +43,22 @@ class GradCAMPlusPlus(CAM):
 class XGradCAM(CAM):
     """map = relu(sum_k w_k A_k) with w_k = sum_u g_k A_k / sum_u A_k, g = dy/dA (Fu et al. 2020).
 
-    The same equation is Respond-CAM (Zhao et al. 2018). A channel whose activations sum to nothing weighs nothing.
+    The same equation is Respond-CAM (Zhao et al. 2018). Made for activations that are never negative: a channel whose
+    activations cancel to less than a thousandth of their size, as all do behind an instance norm, weighs nothing, and
+    a notice says so.
     """
 
     def weights(self, evidence: Evidence) -> Weights:
         A = evidence.A.flatten(2)
         mass, scale = A.sum(2), A.abs().sum(2)
         share = (evidence.G.flatten(2) * A).sum(2)
-        return torch.where(mass.abs() > 1e-8 * scale, share / mass, 0.0)
+        cancelled = mass.abs() < _CANCELLED * scale
+        if bool(cancelled.any()):
+            evidence.notices.append(
+                f"negative activations: in {int(cancelled.any(0).sum())} of {A.shape[1]} channels they cancel the "
+                "positive ones, so XGrad-CAM cannot weigh these"
+            )
+        return torch.where(cancelled | (mass == 0), 0.0, share / mass)
 
 
 @dataclass(frozen=True, kw_only=True)

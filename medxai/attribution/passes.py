@@ -10,6 +10,7 @@ from torch import nn
 from medxai.attribution.status import saturation
 from medxai.core.layer import Layer
 from medxai.core.target import Target, settled
+from medxai.errors import LayerError
 from medxai.model.capture import Captured, capture
 from medxai.model.guard import untouched
 from medxai.model.layers import look_up
@@ -45,6 +46,8 @@ def one_pass(
         with ExitStack() as hooks:
             captured = tuple(hooks.enter_context(capture(network, layer)) for layer in found)
             output = network(images)
+        for one in captured:
+            _check(one, images)
         fixed = tuple(settled(target, output) for target in targets)
         with torch.enable_grad():
             scores = tuple(target(output) for target in fixed)
@@ -53,6 +56,19 @@ def one_pass(
             scores = tuple(score.detach() for score in scores)
         del output
         yield Pass(network, images, fixed, captured, scores, remarks)
+
+
+def _check(captured: Captured, images: Images) -> None:
+    """Raises LayerError where what the layer emitted is no map of these images."""
+    found = captured.activation
+    if found.ndim != images.ndim or len(found) != len(images):
+        raise LayerError(
+            f"Layer {captured.layer.name!r} emits no map of these images.",
+            expected=f"{len(images)} samples with channels and {images.ndim - 2} axes of cells",
+            found=f"an output of shape {tuple(captured.output.shape)}",
+            remedy="Pick another layer; `medxai layers` lists them.",
+            code="X15",
+        )
 
 
 def plain(images: Images) -> Images:

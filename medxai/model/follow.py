@@ -66,7 +66,7 @@ class Follow(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, image: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.step = 0
-        self.learned_at = 0
+        self.learned_at: list[int] = []
         self.followed_by: dict[str, str] = {}
         self._marks: Any = WeakIdKeyDictionary()
         self._marks[image] = Mark(Field.image(tuple(image.shape)))
@@ -102,7 +102,7 @@ class Follow(TorchDispatchMode):  # type: ignore[no-untyped-call]
             given = signature.defaults | dict(zip(signature.names, args, strict=False)) | dict(kwargs or {})
             self._note(func, given, seen, _tensors((result,)))
             if any(id(t) not in seen and t.is_floating_point() and t.numel() > 1 for t in tensors):
-                self.learned_at = self.step
+                self.learned_at.append(self.step)
             if signature.mutable and len(seen) > (id(args[0]) in seen):
                 self._write(args[0])
         return result

@@ -2,6 +2,7 @@
 
 import difflib
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from math import prod
 
 from torch import nn
@@ -34,8 +35,8 @@ def resolve_layer(traced: Trace, name: str) -> tuple[str, tuple[str, ...]]:
     "auto" means, for a classifier, the last layer whose output is a map that learned weights still read, after its
     nonlinearity; where only prefix tokens are read after the last attention, the last layer before it that is more
     than a projection or norm, else the first of all; for a network that segments, the last layer on the coarsest
-    grid. Raises LayerNotFoundError for an unknown name, and LayerError for a layer whose output is no map or that runs
-    more than once.
+    grid that learned weights still read. Raises LayerNotFoundError for an unknown name, and LayerError for a layer
+    whose output is no map or that runs more than once.
     """
     if name == "auto":
         row = _auto(traced)
@@ -48,14 +49,18 @@ def resolve_layer(traced: Trace, name: str) -> tuple[str, tuple[str, ...]]:
 def look_up(network: nn.Module, layer: str | Layer, image_shape: tuple[int, ...]) -> Layer:
     """The layer itself, with how to read its output; what is already looked up is returned as it is.
 
-    A named layer costs no trace, and gets no footprint, where channels are known to stand in front: nothing in it acts
-    on the last axis, and no module of the network normalises or attends along it. Raises what `resolve_layer` raises.
+    A named layer costs no trace, and gets no footprint, where channels are known to stand in front: nothing in it, nor
+    registered before it, acts on the last axis, and no module of the network normalises or attends along it. Raises
+    what `resolve_layer` raises.
     """
     if isinstance(layer, Layer):
         return layer
     if layer != "auto" and not any(isinstance(module, _TOKEN_MODULES) for module in network.modules()):
-        named = dict(network.named_modules()).get(layer)
-        if not layer or named is None or not any(isinstance(module, _POSITIONLESS) for module in named.modules()):
+        modules = dict(network.named_modules())
+        if not layer or layer not in modules:
+            return Layer(layer)
+        before = [modules[name] for name in takewhile(lambda name: name != layer, modules)]
+        if not any(isinstance(module, _POSITIONLESS) for module in (*before, *modules[layer].modules())):
             return Layer(layer)
     return located(trace(network, image_shape), layer)
 
@@ -157,6 +162,7 @@ def _best(traced: Trace) -> LayerRow | None:
     rows = [row for row in _usable(traced) if not row.passing]
     rows = [row for row in rows if row.reaches_output] or rows
     if traced.segments:
+        rows = [row for row in rows if row.feeds_weights] or rows  # not the output itself
         coarsest = min((_cells(row) for row in rows), default=0)
         rows = [row for row in rows if _cells(row) == coarsest]
         settled = [row for row in rows if not row.followed_by]

@@ -21,8 +21,9 @@ class LayerRow:
     beside it.
     `followed_by` names the activation that the output enters, directly or through a norm; `activated` says that the
     output left a nonlinearity, `linear` that it left a convolution or norm, `passing` that the layer did nothing;
-    `feeds_weights` that something learned still reads it, `reaches_output` that the model's output depends on its cells
-    (not on its prefix tokens alone), `attended` that attention lies on the way from there to the output.
+    `feeds_weights` that something learned still runs between it and the model's output, `reaches_output` that the
+    model's output depends on its cells (not on its prefix tokens alone), `attended` that attention lies on the way
+    from there to the output.
     """
 
     name: str
@@ -85,11 +86,12 @@ class Recorder:
         """The layers in order of completion, given the model's output."""
         found = next((m for leaf in tree_leaves(output) if (m := self.follow.mark(leaf))), None)
         ancestry, attended = (found.ancestry, found.attended) if found else (0, 0)
+        learned_at = max((step for step in self.follow.learned_at if not found or step <= found.step), default=0)
         return tuple(
             replace(
                 done.row,
                 followed_by=self.follow.followed_by.get(done.row.name, ""),
-                feeds_weights=self.follow.learned_at > done.step,
+                feeds_weights=learned_at > done.step,
                 reaches_output=bool(ancestry >> done.bit & 1),
                 attended=bool(attended >> done.bit & 1),
             )

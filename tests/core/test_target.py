@@ -62,7 +62,15 @@ def test_what_cannot_be_read_is_an_error_that_says_what_came(target, output):
         target(output)
 
 
-@pytest.mark.parametrize("make", [lambda: SignedScore(0), lambda: ContrastScore(1, ()), lambda: ContrastScore(1, (1,))])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: SignedScore(0),
+        lambda: ContrastScore(1, ()),
+        lambda: ContrastScore(1, (1,)),
+        lambda: RegionScore(1, torch.full((4, 4), 2)),
+    ],
+)
 def test_targets_that_mean_nothing_are_refused(make):
     with pytest.raises(TargetError):
         make()

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from monai.networks.nets import UNETR, SwinUNETR, ViT
+from torch import nn
 
 from medxai.attribution.gradient_cams import GradCAM, HiResCAM
 from medxai.core.layer import Footprint, Layer, Layout
@@ -262,3 +263,46 @@ def test_neuron_of_a_token_layer_is_explained_at_an_earlier_one():
 def test_a_part_that_is_not_there(part, error, found):
     with pytest.raises(error, match=found):
         tapped(Answers(), part, (1, 1, 9, 11))(torch.rand(1, 1, 9, 11))
+
+
+class Mixer(nn.Module):
+    """Tokens or channels last, mixed by linear layers, without a norm that would betray it."""
+
+    def __init__(self, last):
+        super().__init__()
+        self.patches, self.mix, self.act, self.head = nn.Conv2d(1, 6, 4, 4), nn.Linear(6, 6), nn.GELU(), nn.Linear(6, 3)
+        self.last = last
+
+    def forward(self, x):
+        cells = self.patches(x).movedim(1, -1)
+        cells = self.act(self.mix(cells if self.last else cells.flatten(1, 2)))
+        return self.head(cells.flatten(1, -2).mean(1))
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_a_named_layer_behind_a_linear_one_is_read_with_its_channels_last(last):
+    torch.manual_seed(0)
+    model, x = Mixer(last).eval(), torch.rand(2, 1, 12, 20)
+    A = model.act(model.mix(model.patches(x).movedim(1, -1))).detach()
+    found = GradCAM(layer="act", relu=False)(model, x, ClassScore(1)).maps
+    torch.testing.assert_close(found, (A * model.head.weight[1]).sum(-1).detach() / 15)
+
+
+def test_slices_that_are_a_batch_of_their_own_are_no_map_of_the_volume():
+    class Slices(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(1, 4, 3, padding=1), nn.Linear(4, 2)
+
+        def forward(self, x):
+            found = self.conv(x.movedim(2, 1).flatten(0, 1)).amax((2, 3))
+            return self.head(found.view(len(x), -1, 4).mean(1))
+
+    with pytest.raises(LayerError, match="no map of these images"):
+        GradCAM(layer="conv")(Slices().eval(), torch.rand(2, 1, 5, 8, 8), ClassScore(1))
+
+
+def test_auto_of_an_inner_output_is_a_layer_before_it():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 2, 3)).eval()
+    traced = trace(tapped(model, Layer("2"), (1, 1, 20, 20)), (1, 1, 20, 20))
+    assert resolve_layer(traced, "auto") == ("1", ())

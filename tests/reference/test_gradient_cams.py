@@ -321,3 +321,16 @@ def test_shapley_cam_reads_the_curvature_of_tokens():
     assert relative(found.double(), expected) < 1e-3
     grad = GradCAM(layer="vit.blocks.0", relu=False)(model, x.float(), TARGET).maps
     assert relative(grad, found) > 1e-2
+
+
+@DIMENSIONS
+def test_xgrad_cam_refuses_to_divide_by_activations_that_cancel(ndim):
+    """Behind an instance norm every channel sums to 0 but for rounding, and the quotient would be noise of any size."""
+    torch.manual_seed(0)
+    norm = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}[ndim](4)
+    head = [nn.Softplus(), POOL[ndim](1), nn.Flatten(), nn.Linear(4, 3)]
+    model = nn.Sequential(CONV[ndim](1, 4, 3, padding=1), norm, *head).eval()
+    found = XGradCAM(layer="1", relu=False)(model, images(ndim), TARGET)
+    assert [status.reason for status in found.status] == ["zero map"] * 2
+    assert any("4 of 4 channels" in notice for notice in found.notices)
+    assert not XGradCAM(layer="2")(model, images(ndim), TARGET).notices

@@ -10,19 +10,28 @@ from torch import Tensor
 
 from medxai.core.target.protocol import at, describe
 from medxai.errors import TargetError
-from medxai.shapes import MaskArray, Scores
+from medxai.shapes import Scores
 
 
 @dataclass(frozen=True, eq=False)
 class RegionScore:
     """The sum of one class's voxel logits over a region of a segmentation (batch, classes, *space).
 
-    The region is `region` where given (a mask on the output grid), else the voxels where the class wins; in an output
-    of one class, those with a positive logit. Source: Vinogradova et al. 2020 (Seg-Grad-CAM).
+    The region is `region` where given (a bool mask on the output grid), else the voxels where the class wins; in an
+    output of one class, those with a positive logit. Source: Vinogradova et al. 2020 (Seg-Grad-CAM).
     """
 
     index: int
-    region: MaskArray | None = None
+    region: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.region is not None and self.region.dtype != torch.bool:
+            raise TargetError(
+                "A region is a mask: voxels are in it or not.",
+                expected="a bool tensor",
+                found=f"{self.region.dtype}",
+                remedy="Say which values belong to it, as labels == 1 or labels > 0.",
+            )
 
     def __call__(self, output: Any) -> Scores:
         voxels = _voxels(output, self.index, self)
