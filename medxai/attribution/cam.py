@@ -68,7 +68,7 @@ class LayerMap(LayerMethod):
         return Attribution(
             maps,
             scores,
-            judge(raw, maps, scores, reaction),
+            judge(raw, maps, scores, reaction, gross=evidence.gross),
             layer.name,
             (*layer.notices, *remarks, *evidence.notices),
             layer.footprint,
@@ -85,7 +85,10 @@ class CAM(LayerMap):
         """Weight of each channel, per sample and optionally per position."""
 
     def map(self, evidence: Evidence) -> Maps:
-        return combine(self.weights(evidence), evidence.A)
+        weights = self.weights(evidence)
+        largest = torch.linalg.vector_norm(weights.flatten(1), ord=torch.inf, dim=1)
+        evidence.gross = largest * torch.linalg.vector_norm(evidence.A, ord=1, dim=1).flatten(1).amax(1)
+        return combine(weights, evidence.A)
 
 
 def combine(weights: Weights, activation: Features) -> Maps:

@@ -16,6 +16,7 @@ class Evidence:
         self._captured, self.scores = captured, scores
         self.details: dict[str, torch.Tensor] = {}
         self.notices: list[str] = []
+        self.gross: Scores | None = None
 
     @property
     def output(self) -> torch.Tensor:

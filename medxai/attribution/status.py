@@ -8,22 +8,29 @@ from medxai.core.saliency import Status
 from medxai.shapes import Maps, Scores
 
 _NOISE = 1e-9
+_ROUNDING = 1e-5
 
 
 def judge(
-    raw: Maps, maps: Maps, scores: Scores, reaction: Scores | None = None, cause: str = "gradient"
+    raw: Maps,
+    maps: Maps,
+    scores: Scores,
+    reaction: Scores | None = None,
+    cause: str = "gradient",
+    gross: Scores | None = None,
 ) -> tuple[Status, ...]:
     """The status of each sample's map: `raw` before and `maps` after the method discarded negative evidence.
 
     `reaction` bounds how much of the score the method can explain, by its `cause`. Below a billionth of the score it is
     rounding noise, as behind a saturated softmax, however structured it looks. A method that does not look at the score
-    has none.
+    has none. `gross` is what a cell could have held had no two channels cancelled; a map 1e-5 as strong is the rounding
+    of that sum, as that of g * A before a layer norm, to whose input the gradient is orthogonal.
     """
-    bounds = [None] * len(raw) if reaction is None else list(reaction)
-    return tuple(Status(_reason(*sample, cause)) for sample in zip(raw, maps, scores, bounds, strict=True))
+    bounds, sums = ([None] * len(raw) if given is None else list(given) for given in (reaction, gross))
+    return tuple(Status(_reason(*sample, cause)) for sample in zip(raw, maps, scores, bounds, sums, strict=True))
 
 
-def _reason(raw: Tensor, kept: Tensor, score: Tensor, reaction: Tensor | None, cause: str) -> str:
+def _reason(raw: Tensor, kept: Tensor, score: Tensor, reaction: Tensor | None, gross: Tensor | None, cause: str) -> str:
     if not bool(score.isfinite()):
         return "the score is not finite"
     if not bool(raw.isfinite().all()):
@@ -32,6 +39,7 @@ def _reason(raw: Tensor, kept: Tensor, score: Tensor, reaction: Tensor | None, c
         f"zero {cause}": reaction is not None and float(reaction) == 0,
         f"vanishing {cause}": reaction is not None and float(reaction) <= _NOISE * float(score.abs()),
         "zero map": not bool(raw.any()),
+        "the channels cancel to rounding": gross is not None and float(raw.abs().max()) <= _ROUNDING * float(gross),
         "no positive evidence": not bool(kept.any()),
         "constant map": kept.numel() > 1 and bool((kept == kept.flatten()[0]).all()),
     }
@@ -39,11 +47,13 @@ def _reason(raw: Tensor, kept: Tensor, score: Tensor, reaction: Tensor | None, c
 
 
 def saturation(output: object, scores: Sequence[Scores]) -> tuple[str, ...]:
-    """A notice where the model answers probabilities and one that is explained lies near 1: its gradient dies out."""
-    if not isinstance(output, Tensor) or output.ndim != 2 or output.shape[1] < 2:
+    """A notice where the model answers probabilities and one that is explained lies near 1: its gradient dies out.
+
+    Numbers between 0 and 1, of softmax or sigmoid, are taken for probabilities.
+    """
+    if not isinstance(output, Tensor) or output.ndim != 2:
         return ()
-    sums = output.detach().sum(1)
-    probabilities = bool((output >= 0).all()) and bool(((sums - 1).abs() < 1e-4).all())
-    if not probabilities or not any(bool((score > 0.999).any()) for score in scores):
+    probabilities = bool(((output >= 0) & (output <= 1)).all())
+    if not probabilities or not any(bool(((score > 0.999) & (score <= 1)).any()) for score in scores):
         return ()
     return ("the model answers probabilities and the explained one is saturated: explain logits instead",)

@@ -57,7 +57,7 @@ def test_map_on_the_token_grid_or_a_named_refusal(name, network):
     assert all(found.maps[i].any() for i, status in enumerate(found.status) if status.ok)
     if name == "HiResCAM" and network != "swin":
         # the patches are read through a LayerNorm, which no scale moves: g is at right angles to A, their product noise
-        assert float(found.maps.max()) <= 1e-3 * float(maps("LayerCAM", network, x, CLASSES).maps.max())
+        assert [status.reason for status in found.status] == ["the channels cancel to rounding"] * 2
     elif name not in BRIEFLY and not name.startswith("Smooth"):  # what draws noise draws other noise for another batch
         alone = maps(name, network, x[1:], CLASSES[1]).maps[0]
         assert float((alone - found.maps[1]).abs().max()) <= 1e-4 * float(found.maps[1].abs().max())
