@@ -90,13 +90,13 @@ def methods() -> Mapping[str, Callable[..., Attributor]]:
 
 
 def method(name: str, layer: str = "auto") -> Attributor:
-    """The method of that name with its defaults; `layer` is for those that explain one layer, or several."""
+    """The method of that name with its defaults; `layer` is for those that explain one, or several joined by commas."""
     cls: Any = find(methods(), name)
     own = {field.name for field in fields(cls)}
     if "layer" in own:
         made: Attributor = cls(layer=layer)
     else:
-        made = cls(layers=(layer,)) if "layers" in own and layer != "auto" else cls()
+        made = cls(layers=tuple(layer.split(","))) if "layers" in own and layer != "auto" else cls()
     return made
 
 

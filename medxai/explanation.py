@@ -160,7 +160,11 @@ def _check(method: Attributor, targets: Sequence[Target], recipe: Recipe) -> Non
             "an instance, as GradCAM()",
             method,
         ),
-        "target": (all(callable(target) for target in targets), "a target, as ClassScore(3)", targets),
+        "target": (
+            bool(targets) and all(callable(target) for target in targets),
+            "a target, as ClassScore(3), or several",
+            targets,
+        ),
         "recipe": (isinstance(recipe, Recipe), "a Recipe, as Recipe.from_yaml(path)", recipe),
     }
     for name, (fits, expected, found) in kinds.items():

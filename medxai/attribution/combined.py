@@ -33,7 +33,10 @@ class Combination(ABC):
     """
 
     traits: ClassVar[Traits] = Traits(cost="1F + 1B per layer")
-    layers: tuple[str | Layer, ...] = ("auto",)
+    layers: Sequence[str | Layer] = ("auto",)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", (self.layers,) if isinstance(self.layers, str) else tuple(self.layers))
 
     @property
     @abstractmethod
@@ -94,6 +97,7 @@ class Combined(Combination):
     weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        Combination.__post_init__(self)
         if self.weights and (len(self.weights) != len(self.layers) or min(self.weights) < 0 or not any(self.weights)):
             raise UsageError(
                 "Every layer has one weight, none of them negative and not all of them 0.",

@@ -49,7 +49,8 @@ class PolyCAM(Combination):
     M_l = relu(sum_k w_k A_k) with masks m_k as in Score-CAM. For `polarity` "+" w_k = [y(x m_k) - y_0]+, what the
     channel restores to an image that shows nothing; for "-" w_k = [y(x) - y(x (1 - m_k))]+, what its loss takes away;
     for "+-" the positive part of their sum. The local mean is that over the cells of layer l + 1, so that a shallow
-    layer sharpens a deep one without outweighing it. The layers are ordered by the distance of their cells.
+    layer sharpens a deep one without outweighing it. The layers are ordered by the distance of their cells;
+    of those on one grid the last given is the deepest.
     Published code scores probabilities (link="softmax"), leaves out y_0 and scales masks by the 0.1 and 99.9
     percentiles; ours explain any score, of which y_0 may be a large part, and scale by minimum and maximum.
     """
@@ -75,7 +76,7 @@ class PolyCAM(Combination):
         return maps
 
     def fused(self, maps: Placed, places: tuple[Footprint, ...]) -> Maps:
-        deepest, *others = sorted(range(len(maps)), key=lambda layer: prod(places[layer].jump), reverse=True)
+        deepest, *others = sorted(range(len(maps)), key=lambda layer: (prod(places[layer].jump), layer), reverse=True)
         result, coarse = maps[deepest], places[deepest]
         for layer in others:
             result, coarse = _relief(maps[layer], coarse) * result, places[layer]

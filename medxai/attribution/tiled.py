@@ -103,6 +103,12 @@ class Tiled:
             axes.append(Axis.covering(size, length, step, margin, self.blend))
         voxels = Grid(tuple(axes), Footprint.of_image(traced.image_shape[1:]))
         count = prod(len(axis.starts) for axis in axes)
+        if not traced.output and len(traced.output_shape) > 1:
+            raise ModelError(
+                "It is unknown where in the image the cells of the output look, so windows cannot be joined there.",
+                expected="scores (batch, classes), or a map whose path from the image can be followed",
+                found=f"an output of shape {traced.output_shape} without the batch",
+            )
         return Tiles(
             voxels, Grid(voxels.axes, cells), Grid(voxels.axes, traced.output) if traced.output else Mean(count)
         )

@@ -35,7 +35,9 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter per option
     factory_arg: FactoryArgs = None,
     weights_sha256: WeightsDigest = None,
     method: Annotated[str, typer.Option("--method", help="A name from `medxai methods`.")] = "GradCAM",
-    layer: Annotated[str, typer.Option("--layer", help="A name from `medxai layers`, or auto.")] = "auto",
+    layer: Annotated[
+        str, typer.Option("--layer", help="A name from `medxai layers`, several with commas to combine them, or auto.")
+    ] = "auto",
     output: Output = None,
     allow_stochastic: Annotated[
         bool, typer.Option("--allow-stochastic", help="Explain one draw of a network that answers by chance.")

@@ -120,3 +120,14 @@ def test_weights_must_fit_the_layers():
 def test_an_unknown_layer_names_its_neighbours():
     with pytest.raises(LayerNotFoundError, match="Did you mean"):
         Combined(layers=("2", "layer4"))(net(2), images(2), TARGET)
+
+
+def test_layers_may_be_a_list_or_one_name():
+    model, x = net(2), images(2)
+    several, alone = Combined(layers=["2", "4"]), Combined(layers="4")
+    assert several == Combined(layers=("2", "4"))
+    assert alone == Combined(layers=("4",))
+    assert len({several, alone}) == 2
+    assert several(model, x, TARGET).maps.shape == x[:, 0].shape
+    with pytest.raises(UsageError, match="one weight"):
+        Combined(layers=["2", "4"], weights=(1.0,))

@@ -132,3 +132,15 @@ def test_poly_cam_of_one_layer_is_score_cam_on_the_image():
     placed = on_image(score.maps[:, None], score.footprint, tuple(x.shape[2:]))[:, 0]
     torch.testing.assert_close(found.maps, placed)
     assert found.layer == ""
+
+
+def test_of_layers_on_one_grid_poly_cam_takes_the_last_for_the_deepest():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.ReLU(), nn.Conv2d(3, 4, 3, padding=1), nn.ReLU())
+    model.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)])
+    model, x = rising(model).eval(), images(2)
+    model[6].weight.data.abs_()
+    deep = PolyCAM(layers=("3",))(model, x, TARGET).maps
+    both = PolyCAM(layers=("1", "3"))(model, x, TARGET).maps
+    shallow_seen = PolyCAM(layers=("1",))(model, x, TARGET).maps > 0
+    torch.testing.assert_close(both, deep * shallow_seen)

@@ -196,3 +196,17 @@ def test_description_travels():
     method = tiled(margin=6)
     assert hash(method) == hash(replace(method))
     assert method == replace(method)
+
+
+def test_an_output_map_that_cannot_be_followed_is_refused():
+    class Shuffled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.out = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 2, 1)
+
+        def forward(self, x):
+            found = self.out(self.conv(x).relu())
+            return found.flatten(2)[..., torch.arange(found[0, 0].numel()).flip(0)].view_as(found)
+
+    with pytest.raises(ModelError, match="cells of the output"):
+        Tiled(GradCAM(layer="conv"), 8)(Shuffled().eval(), torch.rand(1, 1, 16, 16), RegionScore(1))
