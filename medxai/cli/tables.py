@@ -13,11 +13,18 @@ from medxai.io.options import DEFAULT, ReadOptions
 
 
 def methods(as_json: AsJson = False) -> None:
-    """List the attribution methods with their parameters."""
+    """List the attribution methods: what each reads, what it costs (forward and backward passes), its parameters."""
     from medxai import catalog
+    from medxai.core.protocols import Traits
 
     rows = [
-        {"method": name, "parameters": _parameters(cls), "summary": (cls.__doc__ or "").strip().partition("\n")[0]}
+        {
+            "method": name,
+            "reads": getattr(cls, "traits", Traits()).reads,
+            "cost": getattr(cls, "traits", Traits()).cost,
+            "parameters": _parameters(cls),
+            "summary": (cls.__doc__ or "").strip().partition("\n")[0],
+        }
         for name, cls in sorted(catalog.methods().items())
     ]
     _emit(rows, as_json)

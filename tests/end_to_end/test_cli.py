@@ -197,6 +197,8 @@ def test_tables(run, scan):
     assert code == 0
     assert {row["method"]: row for row in json.loads(out)}["GradCAM"] == {
         "method": "GradCAM",
+        "reads": "gradient",
+        "cost": "1F + 1B",
         "parameters": {"layer": "auto", "relu": True},
         "summary": "map = relu(sum_k w_k A_k) with w_k the mean over positions of dy/dA_k (Selvaraju et al. 2017).",
     }
