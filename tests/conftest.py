@@ -44,7 +44,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any, error: object) -> None:  # noqa: ARG001 - the hook's own signature
+def pytest_testnodedown(node: Any, error: object) -> None:
     """Gather what the workers told."""
     _USED.update(getattr(node, "workeroutput", {}).get("used", ()))
     _MISSING.update(getattr(node, "workeroutput", {}).get("missing", ()))

@@ -342,5 +342,5 @@ def test_a_layer_called_twice_is_an_error(name, ndim):
         def forward(self, x):
             return self.body(self.act(self.act(x)))
 
-    with pytest.raises(MedxaiError, match="more than once|runs 2 times"):
+    with pytest.raises(MedxaiError, match=r"more than once|runs 2 times"):
         attribute(name, Twice(), images(ndim), layer="act")
