@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from medxai.attribution.status import saturation
+from medxai.attribution.status import saturation, vacancy
 from medxai.core.layer import Layer
 from medxai.core.target import Target, settled
 from medxai.errors import LayerError
@@ -51,7 +51,7 @@ def one_pass(
         fixed = tuple(settled(target, output) for target in targets)
         with torch.enable_grad():
             scores = tuple(target(output) for target in fixed)
-        remarks = saturation(output, scores)
+        remarks = (*saturation(output, scores), *vacancy(fixed))
         if not graph:
             scores = tuple(score.detach() for score in scores)
         del output

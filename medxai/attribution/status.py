@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from medxai.core.saliency import Status
+from medxai.core.target import RegionScore, Target
 from medxai.shapes import Maps, Scores
 
 _NOISE = 1e-9
 _ROUNDING = 1e-5
+_FLAT = 1e-6
 
 
 def judge(
@@ -21,6 +23,7 @@ def judge(
 ) -> tuple[Status, ...]:
     """The status of each sample's map: `raw` before and `maps` after the method discarded negative evidence.
 
+    Cells that differ by a millionth of the largest are a constant map and its rounding.
     `reaction` bounds how much of the score the method can explain, by its `cause`. Below a billionth of the score it is
     rounding noise, as behind a saturated softmax, however structured it looks. A method that does not look at the score
     has none. `gross` is what a cell could have held had no two channels cancelled; a map 1e-5 as strong is the rounding
@@ -41,7 +44,7 @@ def _reason(raw: Tensor, kept: Tensor, score: Tensor, reaction: Tensor | None, g
         "zero map": not bool(raw.any()),
         "the channels cancel to rounding": gross is not None and float(raw.abs().max()) <= _ROUNDING * float(gross),
         "no positive evidence": not bool(kept.any()),
-        "constant map": kept.numel() > 1 and bool((kept == kept.flatten()[0]).all()),
+        "constant map": kept.numel() > 1 and bool(kept.amax() - kept.amin() <= _FLAT * kept.abs().amax()),
     }
     return next((reason for reason, holds in silences.items() if holds), "")
 
@@ -56,4 +59,11 @@ def saturation(output: object, scores: Sequence[Scores]) -> tuple[str, ...]:
     probabilities = bool(((output >= 0) & (output <= 1)).all())
     if not probabilities or not any(bool(((score > 0.999) & (score <= 1)).any()) for score in scores):
         return ()
-    return ("the model answers probabilities and the explained one is saturated: explain logits instead",)
+    return ("the model seems to answer probabilities and the explained one is saturated: explain logits instead",)
+
+
+def vacancy(targets: Sequence[Target]) -> tuple[str, ...]:
+    """A notice for each class whose region, settled or given, holds no voxel of any image."""
+    regions = [target for target in targets if isinstance(target, RegionScore) and target.region is not None]
+    empty = dict.fromkeys(one.index for one in regions if one.region is not None and not bool(one.region.any()))
+    return tuple(f"the region of class {index} is empty: there is nothing to explain" for index in empty)

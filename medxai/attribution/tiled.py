@@ -11,7 +11,7 @@ from medxai.attribution.cam import LayerMap
 from medxai.attribution.evidence import Evidence
 from medxai.attribution.joined import Joined
 from medxai.attribution.passes import plain
-from medxai.attribution.status import saturation
+from medxai.attribution.status import saturation, vacancy
 from medxai.attribution.tiles import Axis, Blend, Grid, Mean, step_of
 from medxai.core.layer import Footprint, Layer
 from medxai.core.protocols import Attribution
@@ -82,7 +82,7 @@ class Tiled:
                 scores = [goal(output) for goal in goals]
             slopes = [_slope(score, output) for score in scores]
             activation, gradients = tiles.evidence(network, images, layer, slopes)
-        remarks = saturation(output, scores)
+        remarks = (*saturation(output, scores), *vacancy(goals))
         placed = Layer(layer.name, layer.layout, tiles.cells.footprint, layer.notices)
         found = [Joined(activation, score.detach(), slope) for score, slope in zip(scores, gradients, strict=True)]
         return tuple(self.method.explain(Evidence(one, one.scores), placed, remarks) for one in found)
