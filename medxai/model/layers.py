@@ -47,14 +47,17 @@ def resolve_layer(traced: Trace, name: str) -> tuple[str, tuple[str, ...]]:
 
 
 def look_up(network: nn.Module, layer: str | Layer, image_shape: tuple[int, ...]) -> Layer:
-    """The layer itself, with how to read its output; what is already looked up is returned as it is.
+    """The layer itself, with how to read its output; what is already looked up is returned as it is, if it says more
+    than a name.
 
     A named layer costs no trace, and gets no footprint, where channels are known to stand in front: nothing in it, nor
     registered before it, acts on the last axis, and no module of the network normalises or attends along it. Raises
     what `resolve_layer` raises.
     """
     if isinstance(layer, Layer):
-        return layer
+        if not layer.name or layer != Layer(layer.name):
+            return layer
+        layer = layer.name
     if layer != "auto" and not any(isinstance(module, _TOKEN_MODULES) for module in network.modules()):
         modules = dict(network.named_modules())
         if not layer or layer not in modules:
@@ -74,13 +77,15 @@ def located(traced: Trace, name: str) -> Layer:
 
 def put(traced: Trace, layer: Layer) -> Layer:
     """The layer with its footprint: its own, else the traced one; of tokens that could not be followed, that of the
-    last map before them with the same grid. Raises LayerNotFoundError, and FootprintError where there is none.
+    last map before them with the same grid. A layer that is a mere name gets its layout too. Raises LayerNotFoundError,
+    and FootprintError where there is none.
     """
     if layer.footprint or not layer.name:
         return layer
     row = find_row(traced, layer.name)
     if row.footprint:
-        return replace(layer, footprint=row.footprint)
+        layout = row.layout if layer == Layer(layer.name) else layer.layout
+        return replace(layer, layout=layout, footprint=row.footprint)
     before = traced.layers[: traced.layers.index(row)]
     alike = [one for one in before if one.footprint and one.footprint.shape == layer.layout.grid]
     if not alike:

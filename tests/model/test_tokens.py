@@ -284,8 +284,9 @@ def test_a_named_layer_behind_a_linear_one_is_read_with_its_channels_last(last):
     torch.manual_seed(0)
     model, x = Mixer(last).eval(), torch.rand(2, 1, 12, 20)
     A = model.act(model.mix(model.patches(x).movedim(1, -1))).detach()
-    found = GradCAM(layer="act", relu=False)(model, x, ClassScore(1)).maps
-    torch.testing.assert_close(found, (A * model.head.weight[1]).sum(-1).detach() / 15)
+    for layer in ("act", Layer("act"), put(trace(model, x.shape), Layer("act"))):
+        found = GradCAM(layer=layer, relu=False)(model, x, ClassScore(1)).maps
+        torch.testing.assert_close(found, (A * model.head.weight[1]).sum(-1).detach() / 15)
 
 
 def test_slices_that_are_a_batch_of_their_own_are_no_map_of_the_volume():
