@@ -1,15 +1,18 @@
 """CAMs whose weights come from one backward pass."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from medxai.attribution.cam import CAM, LayerMap
 from medxai.attribution.evidence import Evidence
-from medxai.core.protocols import Traits
-from medxai.shapes import Maps, Weights
+from medxai.core.protocols import Attribution, Traits
+from medxai.core.target import Target
+from medxai.shapes import Images, Maps, Weights
 
 _CANCELLED = 1e-3
 
@@ -96,10 +99,14 @@ class ShapleyCAM(CAM):
     """map = relu(sum_k w_k A_k) with w_k the mean over positions of (g - H A / 2)_k (Cai 2025).
 
     g = dy/dA, H = d2y/dA2: the second-order estimate of the Shapley value of channel k. Equals Grad-CAM where the score
-    is piecewise linear in the layer; the paper's own target, the logit plus its log-softmax, is not.
+    is piecewise linear in the layer; the paper's own target, ReSTScore, is not.
     """
 
     traits: ClassVar[Traits] = Traits(cost="1F + 2B")
+
+    def attribute(self, model: nn.Module, images: Images, targets: Sequence[Target]) -> tuple[Attribution, ...]:
+        with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
+            return super().attribute(model, images, targets)
 
     def weights(self, evidence: Evidence) -> Weights:
         return (evidence.G - evidence.curvature / 2).flatten(2).mean(2)
