@@ -7,8 +7,9 @@ same held-out patient. Numbers are the share of positive attribution in the lesi
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -19,14 +20,18 @@ from torch import nn
 
 import medxai
 from medxai import Case, ClassScore, Geometry, Mask, Recipe, Saliency, Volume, catalog
+from medxai.core.protocols import Attributor
 from medxai.demo.cohort import draw_patient
 from medxai.demo.model import build
 from medxai.demo.training import Training, prepare
 from medxai.errors import MedxaiError
+from medxai.model.layers import layer_table
+from medxai.model.trace import trace
 from medxai.render.overlay import Scene, mask_on
 from medxai.render.palette import scale_of, window_of
 from medxai.render.slices import sparsest_axis, view
 
+BRIEFLY = {"SSCAM": 4, "ISCAM": 4}
 DOCS = Path(__file__).parents[1] / "docs"
 STEPS = {
     3: "transforms: [{Orientation: {axcodes: RAS}}, {Spacing: {pixdim: [2.0, 2.0, 2.0], padding_mode: border}}, "
@@ -38,7 +43,8 @@ PAGE = """\
 # Gallery
 
 Written by `make gallery`. One synthetic patient with one lesion (contour), a small network trained on others of the
-cohort, and what every method of the catalogue says about the same decision with its defaults. Under each name: the
+cohort, and what every method of the catalogue says about the same decision with its defaults (SS-CAM and IS-CAM with
+4 masks per channel; methods that join layers take the last on each grid). Under each name: the
 share of positive attribution that lies in the lesion; a uniform map has {uniform3:.1%} in 3D and {uniform2:.1%} in 2D.
 The maps are drawn from zero to their own maximum, blue where evidence speaks against. Two pictures say nothing about
 which method is better: `docs/benchmarks.md` has measurements on real scans.
@@ -123,7 +129,7 @@ def sheet(scan: Scan, names: Sequence[str], path: Path) -> dict[str, str]:
     refused: dict[str, str] = {}
     for name in track(names, path.name, transient=True):
         try:
-            found[name] = medxai.explain(scan.model, scan.case, catalog.method(name), ClassScore(1), scan.recipe)
+            found[name] = medxai.explain(scan.model, scan.case, _method(name, scan), ClassScore(1), scan.recipe)
         except MedxaiError as error:
             refused[name] = str(error)
     columns = 6
@@ -140,6 +146,26 @@ def sheet(scan: Scan, names: Sequence[str], path: Path) -> dict[str, str]:
     figure.savefig(path, dpi=72, metadata={"Software": None})
     plt.close(figure)
     return refused
+
+
+def _method(name: str, scan: Scan) -> Attributor:
+    """The method with its defaults; several layers where it joins them, and few noisy masks where it takes many."""
+    method: Any = catalog.method(name)
+    if "layers" in {field.name for field in fields(method)}:
+        method = replace(method, layers=_stages(scan))
+    if name in BRIEFLY:
+        method = replace(method, n=BRIEFLY[name])
+    made: Attributor = method
+    return made
+
+
+def _stages(scan: Scan) -> tuple[str, ...]:
+    """The last usable layer on each grid that is coarser than the image's, up to the one that "auto" picks."""
+    shape = tuple(scan.recipe.apply(scan.case.image).images.shape)
+    rows = [row for row in layer_table(trace(scan.model, shape)) if row.usable]
+    best = next(n for n, row in enumerate(rows) if row.recommended)
+    by_grid = {row.shape[1:]: row.name for row in rows[: best + 1] if row.jump and max(row.jump) > 1}
+    return tuple(by_grid.values())
 
 
 def _caption(name: str, saliency: Saliency, scan: Scan) -> str:

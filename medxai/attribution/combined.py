@@ -25,6 +25,9 @@ from medxai.shapes import Images, Maps
 Placed = Float[Tensor, "l b *s"]
 
 
+ALONE = "only one layer was given to a method that combines several: name them in `layers`"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Combination(ABC):
     """The maps of one `method` at several `layers`, scaled at their own resolution, laid on the image and fused there.
@@ -74,12 +77,13 @@ class Combination(ABC):
         maps, scores = self.fused(torch.stack(placed), own), found[0].scores
         alone = zip(*(one.status for one in found), strict=True)
         together = judge(maps, maps, scores)
+        lonely = (ALONE,) if len(found) == 1 else ()
         return Attribution(
             maps,
             scores,
             tuple(_status(*both) for both in zip(together, alone, strict=True)),
             "",
-            tuple(dict.fromkeys(notice for one in found for notice in (*one.notices, *_silent(one)))),
+            tuple(dict.fromkeys((*lonely, *(n for one in found for n in (*one.notices, *_silent(one)))))),
             details={f"{name} of {one.layer}": values for one in found for name, values in one.details.items()},
         )
 

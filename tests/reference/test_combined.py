@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from medxai.attribution.combined import Combined, LayerCAMFusion, RefineCAM
+from medxai.attribution.combined import ALONE, Combined, LayerCAMFusion, RefineCAM
 from medxai.attribution.gradient_cams import GradCAM, GradCAMPlusPlus, LayerCAM
 from medxai.attribution.masking_cams import ScoreCAM
 from medxai.core.target import ClassScore
 from medxai.errors import LayerNotFoundError, UsageError
 from medxai.model.place import on_image
-from tests.networks import CONV, POOL, images, net, rising
+from tests.networks import CONV, LAYER, POOL, images, net, rising
 from tests.reference.helpers import out_of_place, relative, seen_batches
 
 DIMENSIONS = pytest.mark.parametrize("ndim", [2, 3])
@@ -131,3 +131,9 @@ def test_layers_may_be_a_list_or_one_name():
     assert several(model, x, TARGET).maps.shape == x[:, 0].shape
     with pytest.raises(UsageError, match="one weight"):
         Combined(layers=["2", "4"], weights=(1.0,))
+
+
+def test_one_layer_alone_is_told():
+    method = Combined(layers=(LAYER,))
+    assert ALONE in method(net(2), images(2), ClassScore(1)).notices
+    assert ALONE not in Combined(layers=("2", LAYER))(net(2), images(2), ClassScore(1)).notices
