@@ -77,7 +77,7 @@ class LayerMap(LayerMethod):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CAM(LayerMap):
+class WeightedMap(LayerMap):
     """map = sum_k w_k A_k: subclasses say what one channel weighs, per sample or also per position."""
 
     @abstractmethod

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medxai.attribution.cam import CAM
+from medxai.attribution.cam import WeightedMap
 from medxai.attribution.clusters import NOISE, Distance, dbscan, distances
 from medxai.attribution.evidence import Evidence
 from medxai.shapes import Weights
@@ -16,7 +16,7 @@ Variant = Literal["class_sensitive", "as_published"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CFCAM(CAM):
+class CFCAM(WeightedMap):
     """map = relu(sum_k w_k A_k) over channels that are strong or belong to a cluster (He et al. 2025).
 
     Channels whose norm is in the top quarter (`important`) weigh mean_u g_k, g = dy/dA, as in Grad-CAM. DBSCAN on the

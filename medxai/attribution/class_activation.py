@@ -16,7 +16,7 @@ _EVEN = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
-class CAM(cam.CAM):
+class CAM(cam.WeightedMap):
     """map = sum_k W_ck A_k with W_ck the head's weight of channel k for the score (Zhou et al. 2016).
 
     For heads that average the layer over positions and are linear, before or after (a 1x1 convolution), and then the

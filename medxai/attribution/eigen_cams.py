@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from medxai.attribution.cam import CAM, LayerMap
+from medxai.attribution.cam import LayerMap, WeightedMap
 from medxai.attribution.evidence import Evidence
 from medxai.attribution.principal import Component, aligned, first_component
 from medxai.core.protocols import Traits
@@ -58,7 +58,7 @@ class SegEigenCAM(LayerMap):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FEM(CAM):
+class FEM(WeightedMap):
     """map = sum_k w_k A_k with w_k the share of positions where A_k exceeds mean + `deviations` * standard deviation.
 
     Mean and deviation of channel k over positions (Fuad et al. 2020). Class-agnostic.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from medxai.attribution.cam import CAM, LayerMap
+from medxai.attribution.cam import LayerMap, WeightedMap
 from medxai.attribution.evidence import Evidence
 from medxai.core.protocols import Attribution, Traits
 from medxai.core.target import Target
@@ -18,7 +18,7 @@ _CANCELLED = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradCAM(CAM):
+class GradCAM(WeightedMap):
     """map = relu(sum_k w_k A_k) with w_k the mean over positions of dy/dA_k (Selvaraju et al. 2017)."""
 
     def weights(self, evidence: Evidence) -> Weights:
@@ -26,7 +26,7 @@ class GradCAM(CAM):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradCAMPlusPlus(CAM):
+class GradCAMPlusPlus(WeightedMap):
     """map = relu(sum_k w_k A_k) with w_k = sum_u alpha_k(u) relu(g_k(u)), g = dy/dA (Chattopadhay et al. 2018).
 
     alpha = g^2 / (2 g^2 + S_k g^3) = 1 / (2 + S_k g), where S_k is the sum of A_k over positions: the paper's closed
@@ -43,7 +43,7 @@ class GradCAMPlusPlus(CAM):
 
 
 @dataclass(frozen=True, kw_only=True)
-class XGradCAM(CAM):
+class XGradCAM(WeightedMap):
     """map = relu(sum_k w_k A_k) with w_k = sum_u g_k A_k / sum_u A_k, g = dy/dA (Fu et al. 2020).
 
     The same equation is Respond-CAM (Zhao et al. 2018). Made for activations that are never negative: a channel whose
@@ -65,7 +65,7 @@ class XGradCAM(CAM):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerCAM(CAM):
+class LayerCAM(WeightedMap):
     """map = relu(sum_k relu(g_k) A_k) with g = dy/dA at each position (Jiang et al. 2021)."""
 
     def weights(self, evidence: Evidence) -> Weights:
@@ -73,7 +73,7 @@ class LayerCAM(CAM):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HiResCAM(CAM):
+class HiResCAM(WeightedMap):
     """map = relu(sum_k g_k A_k) with g = dy/dA at each position (Draelos and Carin 2020).
 
     Without `relu` the cells of a layer that only a linear head follows sum to y minus the head's bias.
@@ -95,7 +95,7 @@ class ElementwiseGradCAM(LayerMap):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShapleyCAM(CAM):
+class ShapleyCAM(WeightedMap):
     """map = relu(sum_k w_k A_k) with w_k the mean over positions of (g - H A / 2)_k (Cai 2025).
 
     g = dy/dA, H = d2y/dA2: the second-order estimate of the Shapley value of channel k. Equals Grad-CAM where the score

@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 
-from medxai.attribution.cam import CAM
+from medxai.attribution.cam import WeightedMap
 from medxai.attribution.evidence import Evidence
 from medxai.errors import UsageError
 from medxai.shapes import Features, Weights
@@ -14,7 +14,7 @@ Pool = Literal["max", "mean"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegXResCAM(CAM):
+class SegXResCAM(WeightedMap):
     """map = relu(sum_k up(pool(g_k)) A_k), g = dy/dA: gradients pooled over windows of cells (Hasany et al. 2023).
 
     `window` counts cells of the layer, one number or one per axis; the last window of an axis may be smaller. Each cell

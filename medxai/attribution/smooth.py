@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from medxai.attribution.cam import CAM
+from medxai.attribution.cam import WeightedMap
 from medxai.attribution.evidence import Evidence
 from medxai.attribution.gradient_cams import plus_plus_alpha, positions_summed
 from medxai.attribution.passes import Pass
@@ -30,7 +30,7 @@ class NoisyEvidence(Evidence):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SmoothGradCAMPlusPlus(CAM):
+class SmoothGradCAMPlusPlus(WeightedMap):
     """map = relu(sum_k w_k A_k) with w_k = sum_u alpha_k(u) relu(E g_k(u)) (Omeiza et al. 2019).
 
     alpha = E g^2 / (2 E g^2 + S_k E g^3), where g = dy/dA and E is the mean over `n` copies of the image, each with
