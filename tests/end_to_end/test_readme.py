@@ -49,7 +49,7 @@ def test_the_commands_of_the_readme_exist(monkeypatch, capsys):
     from medxai.cli.app import app
 
     shown = re.findall(r"^medxai (\w+)", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
-    assert set(shown) == {"explain", "evaluate", "layers", "methods", "metrics"}
+    assert set(shown) == {"explain", "evaluate", "inspect", "layers", "methods", "metrics"}
     for command in shown:
         assert CliRunner().invoke(app, [command, "--help"]).exit_code == 0
 
