@@ -15,6 +15,7 @@ import matplotlib
 import numpy as np
 import torch
 from matplotlib import pyplot as plt
+from PIL import Image
 from rich.progress import track
 from torch import nn
 
@@ -145,6 +146,8 @@ def sheet(scan: Scan, names: Sequence[str], path: Path) -> dict[str, str]:
         axis.set_title(caption, fontsize=8.5)
     figure.savefig(path, dpi=72, metadata={"Software": None})
     plt.close(figure)
+    with Image.open(path) as drawn:
+        drawn.convert("RGB").quantize(192, dither=Image.Dither.NONE).save(path, optimize=True)
     return refused
 
 
