@@ -13,7 +13,7 @@ test-slow: .venv/.ready
 	$(BIN)/python -m pytest -m slow
 
 soak: .venv/.soak
-	$(BIN)/python -m pytest -m soak
+	$(BIN)/python -m pytest -m soak -rP
 
 corpus: .venv/.ready
 	$(BIN)/python -m benchmarks.corpus

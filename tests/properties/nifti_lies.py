@@ -51,16 +51,14 @@ def mutated(seed: int, change: tuple[str, int | None, Any], packed: bool) -> tup
     return (gzip.compress(content, 1, mtime=0) if packed else content), affine, content
 
 
-def lie(path: Path, content: bytes, affine: np.ndarray, plain: bytes) -> str:
-    """What is wrong with what is read, "" where it is refused, right or flagged. Other exceptions escape."""
+def outcome(path: Path, content: bytes, affine: np.ndarray, plain: bytes) -> str:
+    """One of refused, told and right, else what is wrong with what was read. Other exceptions escape."""
     path.write_bytes(content)
     try:
         volume = read_nifti(path)
     except MedxaiError as error:
-        return "" if error.code and str(path) in str(error) else f"a refusal without code or file: {error}"
-    if volume.notices:
-        return ""
-    return _wrong(volume, affine, plain)
+        return "refused" if error.code and str(path) in str(error) else f"a refusal without code or file: {error}"
+    return "told" if volume.notices else _wrong(volume, affine, plain) or "right"
 
 
 def _wrong(volume: Volume, affine: np.ndarray, plain: bytes) -> str:

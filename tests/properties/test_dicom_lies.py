@@ -41,5 +41,6 @@ def test_20000_changed_tags(unharmed: Base) -> None:
         counted[outcome(unharmed, mutation)] += 1
 
     soak()
+    print(counted)  # noqa: T201 - `make soak` shows it
     assert sum(counted.values()) >= 20_000
     assert min(counted[fate] for fate in ("refused", "told", "right")) > 500

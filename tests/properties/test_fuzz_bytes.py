@@ -27,4 +27,6 @@ def test_ten_minutes_guided_by_coverage(kind: str) -> None:
     command = [sys.executable, "-m", "tests.properties.fuzz_bytes", kind, SECONDS]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own interpreter
     assert answer.returncode == 0, answer.stderr[-4000:]
-    assert "number_of_executed_units" in answer.stderr
+    executed = [line for line in answer.stderr.splitlines() if "number_of_executed_units" in line]
+    print(kind, *executed)  # noqa: T201 - `make soak` shows it
+    assert executed
