@@ -7,7 +7,7 @@ same held-out patient. Numbers are the share of positive attribution in the lesi
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,6 @@ from medxai.demo.cohort import draw_patient
 from medxai.demo.model import build
 from medxai.demo.training import Training, prepare
 from medxai.errors import MedxaiError
-from medxai.model.layers import layer_table
-from medxai.model.trace import trace
 from medxai.render.overlay import Scene, mask_on
 from medxai.render.palette import scale_of, window_of
 from medxai.render.slices import sparsest_axis, view
@@ -45,7 +43,7 @@ PAGE = """\
 
 Written by `make gallery`. One synthetic patient with one lesion (contour), a small network trained on others of the
 cohort, and what every method of the catalogue says about the same decision with its defaults (SS-CAM and IS-CAM with
-4 masks per channel; methods that join layers take the last on each grid). Under each name: the
+4 masks per channel). Under each name: the
 share of positive attribution that lies in the lesion; a uniform map has {uniform3:.1%} in 3D and {uniform2:.1%} in 2D.
 The maps are drawn from zero to their own maximum, blue where evidence speaks against. Two pictures say nothing about
 which method is better: `docs/benchmarks.md` has measurements on real scans.
@@ -130,7 +128,7 @@ def sheet(scan: Scan, names: Sequence[str], path: Path) -> dict[str, str]:
     refused: dict[str, str] = {}
     for name in track(names, path.name, transient=True):
         try:
-            found[name] = medxai.explain(scan.model, scan.case, _method(name, scan), ClassScore(1), scan.recipe)
+            found[name] = medxai.explain(scan.model, scan.case, _method(name), ClassScore(1), scan.recipe)
         except MedxaiError as error:
             refused[name] = str(error)
     columns = 6
@@ -151,24 +149,13 @@ def sheet(scan: Scan, names: Sequence[str], path: Path) -> dict[str, str]:
     return refused
 
 
-def _method(name: str, scan: Scan) -> Attributor:
-    """The method with its defaults; several layers where it joins them, and few noisy masks where it takes many."""
+def _method(name: str) -> Attributor:
+    """The method with its defaults, and few noisy masks where it takes many."""
     method: Any = catalog.method(name)
-    if "layers" in {field.name for field in fields(method)}:
-        method = replace(method, layers=_stages(scan))
     if name in BRIEFLY:
         method = replace(method, n=BRIEFLY[name])
     made: Attributor = method
     return made
-
-
-def _stages(scan: Scan) -> tuple[str, ...]:
-    """The last usable layer on each grid that is coarser than the image's, up to the one that "auto" picks."""
-    shape = tuple(scan.recipe.apply(scan.case.image).images.shape)
-    rows = [row for row in layer_table(trace(scan.model, shape)) if row.usable]
-    best = next(n for n, row in enumerate(rows) if row.recommended)
-    by_grid = {row.shape[1:]: row.name for row in rows[: best + 1] if row.jump and max(row.jump) > 1}
-    return tuple(by_grid.values())
 
 
 def _caption(name: str, saliency: Saliency, scan: Scan) -> str:

@@ -21,7 +21,7 @@ from medxai.io.recipe import Prepared, Recipe
 from medxai.model.device import pick_device
 from medxai.model.footprint import footprint
 from medxai.model.guard import seeded
-from medxai.model.layers import located, put, resolve_layer
+from medxai.model.layers import located, put, resolve_layer, stages
 from medxai.model.load import weights_sha256
 from medxai.model.soundness import about_chance, about_precision, noticing_chance, refuse_batch_statistics
 from medxai.model.tap import Output, tapped
@@ -189,12 +189,12 @@ def _resolved(method: Attributor, traced: Trace, prepared: Prepared) -> Attribut
 
 def _layers(method: Any) -> dict[str, Any]:
     """The fields of a method that name layers."""
-    return {name: getattr(method, name) for name in ("layer", "layers") if getattr(method, name, None)}
+    return {name: getattr(method, name) for name in ("layer", "layers") if hasattr(method, name)}
 
 
 def _located(traced: Trace, value: Any) -> Any:
     if isinstance(value, tuple):
-        return tuple(_located(traced, one) for one in value)
+        return tuple(_located(traced, one) for one in value or stages(traced))
     return put(traced, value) if isinstance(value, Layer) else located(traced, value)
 
 

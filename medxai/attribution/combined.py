@@ -19,13 +19,15 @@ from medxai.core.saliency import Status
 from medxai.core.target import Target
 from medxai.errors import UsageError
 from medxai.model.footprint import sited
+from medxai.model.layers import stages
 from medxai.model.place import on_image
+from medxai.model.trace import trace
 from medxai.shapes import Images, Maps
 
 Placed = Float[Tensor, "l b *s"]
 
 
-ALONE = "only one layer was given to a method that combines several: name them in `layers`"
+ALONE = "a method that combines several layers saw only one: name more in `layers`"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +35,15 @@ class Combination(ABC):
     """The maps of one `method` at several `layers`, scaled at their own resolution, laid on the image and fused there.
 
     The result lies on the image's voxels. A layer's map that says nothing counts as 0, and a notice names the layer.
+    Where no `layers` are named ("auto"), they are the last on each grid, up to the one that "auto" means alone.
     """
 
     traits: ClassVar[Traits] = Traits(cost="1F + 1B per layer")
-    layers: Sequence[str | Layer] = ("auto",)
+    layers: Sequence[str | Layer] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", (self.layers,) if isinstance(self.layers, str) else tuple(self.layers))
+        named = (self.layers,) if isinstance(self.layers, str) else tuple(self.layers)
+        object.__setattr__(self, "layers", () if named == ("auto",) else named)
 
     @property
     @abstractmethod
@@ -61,7 +65,8 @@ class Combination(ABC):
     def attribute(self, model: nn.Module, images: Images, targets: Sequence[Target]) -> tuple[Attribution, ...]:
         """One attribution per target on the grid of the images, from one clean forward pass for all layers."""
         graph = self.base.traits.reads == "gradient"
-        with one_pass(model, images, targets, self.layers, graph=graph) as seen:
+        named = self.layers or stages(trace(model, tuple(images.shape)))
+        with one_pass(model, images, targets, named, graph=graph) as seen:
             layers = sited(seen.network, tuple(one.layer for one in seen.captured), tuple(images.shape))
             captured = [replace(one, layer=layer) for one, layer in zip(seen.captured, layers, strict=True)]
             found = [self.base.read(seen, one) for one in captured]
@@ -105,8 +110,8 @@ class Combined(Combination):
         if self.weights and (len(self.weights) != len(self.layers) or min(self.weights) < 0 or not any(self.weights)):
             raise UsageError(
                 "Every layer has one weight, none of them negative and not all of them 0.",
-                expected=f"{len(self.layers)} weights",
-                found=f"{self.weights}",
+                expected="as many weights as there are names in `layers`",
+                found=f"weights {self.weights} for {len(self.layers)} layers",
             )
 
     @property

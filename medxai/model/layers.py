@@ -75,6 +75,22 @@ def located(traced: Trace, name: str) -> Layer:
     return Layer(found, row.layout, row.footprint, notices)
 
 
+def stages(traced: Trace) -> tuple[str, ...]:
+    """For methods that join layers: the last layer of each stride above the image's own, up to the one "auto" means.
+
+    After its nonlinearity where it has one, and never a mere padding. Raises LayerError where "auto" means none.
+    """
+    best = _auto(traced)
+    before = [row for row in traced.layers[: traced.layers.index(best)] if not (_objection(row) or row.passing)]
+    found: dict[tuple[float, ...], list[LayerRow]] = {}
+    for row in before:
+        if row.footprint and max(row.footprint.jump) > 1:
+            found.setdefault(row.footprint.jump, []).append(row)
+    if best.footprint:
+        found.pop(best.footprint.jump, None)
+    return (*(_settled(_smallest(rows)).name for rows in found.values()), best.name)
+
+
 def put(traced: Trace, layer: Layer) -> Layer:
     """The layer with its footprint: its own, else the traced one; of tokens that could not be followed, that of the
     last map before them with the same grid. A layer that is a mere name gets its layout too. Raises LayerNotFoundError,
@@ -168,19 +184,23 @@ def _best(traced: Trace) -> LayerRow | None:
     rows = [row for row in rows if row.reaches_output] or rows
     if traced.segments:
         rows = [row for row in rows if row.feeds_weights] or rows  # not the output itself
-        coarsest = min((_cells(row) for row in rows), default=0)
-        rows = [row for row in rows if _cells(row) == coarsest]
-        settled = [row for row in rows if not row.followed_by]
-        choices = [row for row in settled if not row.linear], settled, rows
-    else:
-        learned = [row for row in rows if row.feeds_weights]
-        final = [row for row in learned if not row.attended]
-        choices = final, [row for row in learned if not row.linear], learned[:1] or rows
+        return _settled(_smallest(rows)) if rows else None
+    learned = [row for row in rows if row.feeds_weights]
+    final = [row for row in learned if not row.attended]
+    choices = final, [row for row in learned if not row.linear], learned[:1] or rows
     return next((choice[-1] for choice in choices if choice), None)
 
 
-def _cells(row: LayerRow) -> int:
-    return prod(row.footprint.shape) if row.footprint else 0
+def _settled(rows: list[LayerRow]) -> LayerRow:
+    """The last after its nonlinearity that is more than a projection or norm; else the last after it, else the last."""
+    settled = [row for row in rows if not row.followed_by]
+    return ([row for row in settled if not row.linear] or settled or rows)[-1]
+
+
+def _smallest(rows: list[LayerRow]) -> list[LayerRow]:
+    """Those with the fewest cells."""
+    cells = [prod(row.footprint.shape) if row.footprint else 0 for row in rows]
+    return [row for row, count in zip(rows, cells, strict=True) if count == min(cells)]
 
 
 def _usable(traced: Trace) -> list[LayerRow]:

@@ -16,7 +16,7 @@ from monai.networks.nets import (
 from torch import nn
 
 from medxai.errors import LayerError, LayerNotFoundError, ModelError
-from medxai.model.layers import layer_table, resolve_layer
+from medxai.model.layers import layer_table, resolve_layer, stages
 from medxai.model.trace import trace
 from tests.real_models import squeezenet
 
@@ -258,3 +258,11 @@ def test_network_that_looks_at_values_is_traced_on_zeros_and_says_so():
     traced = trace(Looks(), (1, 1, 16, 16))
     assert "image of zeros, because the pass without values broke off (RuntimeError: Tensor.item()" in traced.notices[0]
     assert resolve_layer(traced, "auto")[0] == "norm"
+
+
+def test_a_stage_ends_after_its_nonlinearity_and_never_in_a_padding():
+    network = EfficientNetBN("efficientnet-b0", pretrained=False, spatial_dims=2, in_channels=1, num_classes=2)
+    assert stages(trace(network, (1, 1, 64, 64))) == ("_blocks.0", "_blocks.1", "_blocks.2", "_blocks.4", "_bn1")
+    names = stages(trace(DenseNet121(2, 1, 3), (1, 1, 64, 64)))
+    assert names[1:-1] == tuple(f"features.transition{n}.relu" for n in (1, 2, 3))
+    assert names[-1] == "class_layers.relu"

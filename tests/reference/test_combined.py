@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from monai.networks.nets import resnet18
 from torch import nn
 
 from medxai.attribution.combined import ALONE, Combined, LayerCAMFusion, RefineCAM
@@ -9,7 +10,9 @@ from medxai.attribution.gradient_cams import GradCAM, GradCAMPlusPlus, LayerCAM
 from medxai.attribution.masking_cams import ScoreCAM
 from medxai.core.target import ClassScore
 from medxai.errors import LayerNotFoundError, UsageError
+from medxai.model.layers import stages
 from medxai.model.place import on_image
+from medxai.model.trace import trace
 from tests.networks import CONV, LAYER, POOL, images, net, rising
 from tests.reference.helpers import out_of_place, relative, seen_batches
 
@@ -137,3 +140,16 @@ def test_one_layer_alone_is_told():
     method = Combined(layers=(LAYER,))
     assert ALONE in method(net(2), images(2), ClassScore(1)).notices
     assert ALONE not in Combined(layers=("2", LAYER))(net(2), images(2), ClassScore(1)).notices
+
+
+def test_without_names_the_last_layer_of_every_stride_is_joined():
+    model, x = (
+        resnet18(spatial_dims=3, n_input_channels=1, num_classes=3, conv1_t_stride=1),
+        torch.rand(1, 1, 32, 32, 32),
+    )
+    unnamed = LayerCAMFusion()(model.eval(), x, ClassScore(1))
+    assert stages(trace(model, tuple(x.shape))) == ("layer1", "layer2", "layer3", "layer4")
+    named = LayerCAMFusion(layers=("layer1", "layer2", "layer3", "layer4"))(model, x, ClassScore(1))
+    assert torch.equal(unnamed.maps, named.maps)
+    assert ALONE not in unnamed.notices
+    assert LayerCAMFusion(layers="auto") == LayerCAMFusion()
