@@ -24,6 +24,7 @@ from medxai.attribution import (
     segmentation_cams,
     smooth,
 )
+from medxai.attribution.bottleneck import path
 from medxai.core.protocols import Attributor
 from medxai.errors import CatalogError, UnknownNameError
 from medxai.metrics import (
@@ -63,6 +64,7 @@ _METHODS: tuple[Callable[..., Attributor], ...] = (
     *opti_cam.METHODS,
     *poly_cam.METHODS,
     *combined.METHODS,
+    *path.METHODS,
 )
 _BUILT_IN = (
     *localisation.METRICS,
