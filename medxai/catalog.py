@@ -24,7 +24,7 @@ from medxai.attribution import (
     segmentation_cams,
     smooth,
 )
-from medxai.attribution.bottleneck import path
+from medxai.attribution.bottleneck import multi_layer, path
 from medxai.core.protocols import Attributor
 from medxai.errors import CatalogError, UnknownNameError
 from medxai.metrics import (
@@ -41,6 +41,7 @@ from medxai.metrics import (
     localisation,
     peaks,
     randomisation,
+    rfxg,
     robustness,
     sufficiency,
     thresholds,
@@ -64,6 +65,7 @@ _METHODS: tuple[Callable[..., Attributor], ...] = (
     *opti_cam.METHODS,
     *poly_cam.METHODS,
     *combined.METHODS,
+    *multi_layer.METHODS,
     *path.METHODS,
 )
 _BUILT_IN = (
@@ -80,6 +82,7 @@ _BUILT_IN = (
     *drops.METRICS,
     *correlation.METRICS,
     *sufficiency.METRICS,
+    *rfxg.METRICS,
     *randomisation.METRICS,
     *robustness.METRICS,
     *equivariance.METRICS,

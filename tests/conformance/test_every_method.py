@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from medxai import catalog
+from medxai.attribution.bottleneck.iba import IBA
 from medxai.core.protocols import Traits
 from medxai.core.target import ClassScore
 from medxai.errors import DisconnectedError, LayerNotFoundError, MedxaiError, TargetError
@@ -42,7 +43,12 @@ def network(name, ndim):
     return rising(model) if traits(name).reads == "score" else model
 
 
-BRIEFLY = {"OptiCAM": {"steps": 10}, "SSCAM": {"n": 4}, "ISCAM": {"n": 4}}  # the laws hold for any number
+BRIEFLY = {  # the laws hold for any number
+    "OptiCAM": {"steps": 10},
+    "SSCAM": {"n": 4},
+    "ISCAM": {"n": 4},
+    "MultiLayerIBA": {"method": IBA(beta=0.1, steps=4, rate=2.0, copies=1)},
+}
 
 
 def make(name, layer=LAYER):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from medxai import catalog
+from medxai.attribution.bottleneck.iba import IBA
 from medxai.core.protocols import Traits
 from medxai.core.target import ClassScore
 from medxai.errors import MedxaiError
@@ -19,7 +20,12 @@ NETWORKS = {
     "swin": lambda: Swin(TimmMerging),
 }
 CLASSES = (2, 1)
-BRIEFLY = {"OptiCAM": {"steps": 5}, "SSCAM": {"n": 2}, "ISCAM": {"n": 2}}
+BRIEFLY = {
+    "OptiCAM": {"steps": 5},
+    "SSCAM": {"n": 2},
+    "ISCAM": {"n": 2},
+    "MultiLayerIBA": {"method": IBA(beta=0.1, steps=4, copies=1)},
+}
 # what a method cannot do by its definition: no linear head on an average, no ReLU
 NO_HEAD, NO_RELU = "needs a linear head", "none between the image and the score"
 REFUSES = {

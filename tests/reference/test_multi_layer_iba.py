@@ -1,0 +1,71 @@
+"""Bottlenecks at several layers: the published product and sum, re-derived voxel by voxel from the layers' own maps."""
+
+import pytest
+import torch
+
+from medxai.attribution.bottleneck.iba import IBA
+from medxai.attribution.bottleneck.multi_layer import MultiLayerIBA
+from medxai.core.target import ClassScore
+from medxai.errors import UsageError
+from medxai.model.footprint import footprint
+from medxai.model.guard import seeded
+from medxai.model.place import on_image
+from medxai.model.trace import trace
+from tests.networks import images, net, rising
+
+DIMENSIONS = pytest.mark.parametrize("ndim", [2, 3])
+LAYERS, TARGET, CPU = ("2", "4"), ClassScore(1), torch.device("cpu")
+BRIEF = {"beta": 1.0, "steps": 5, "copies": 2}
+
+
+def apart(model, x):
+    """The bits of each layer, in the order in which they are drawn, laid on the image."""
+    traced = trace(model, tuple(x.shape))
+    with seeded(0, CPU):
+        maps = [IBA(layer=layer, **BRIEF)(model, x, TARGET).maps for layer in LAYERS]
+    places = [footprint(traced, layer) for layer in LAYERS]
+    return [on_image(m[:, None], place, tuple(x.shape[2:]))[:, 0] for m, place in zip(maps, places, strict=True)]
+
+
+def joined(model, x, **settings):
+    with seeded(0, CPU):
+        return MultiLayerIBA(method=IBA(**BRIEF), layers=LAYERS, **settings)(model, x, TARGET)
+
+
+@DIMENSIONS
+@pytest.mark.parametrize("threshold", [1.0, 1.03])
+def test_product_keeps_the_bits_of_the_first_where_the_next_exceed_the_uniform_level(ndim, threshold):
+    model, x = rising(net(ndim)), images(ndim)
+    first, second = apart(model, x)
+    found = joined(model, x, threshold=threshold)
+    for sample in range(len(x)):
+        voxels = second[sample].flatten().tolist()
+        level = sum(v * v for v in voxels) ** 0.5 / len(voxels) ** 0.5
+        expected = [b if v > threshold * level else 0.0 for b, v in zip(first[sample].flatten(), voxels, strict=True)]
+        assert 0 < sum(v > threshold * level for v in voxels) < len(voxels)
+        torch.testing.assert_close(found.maps[sample].flatten(), torch.tensor(expected))
+    assert found.amount == "bits"
+    assert found.layer == ""
+
+
+@DIMENSIONS
+def test_sum_weighs_the_layers_by_their_norms(ndim):
+    model, x = rising(net(ndim)), images(ndim)
+    first, second = (m / torch.stack([one.norm() for one in m]).view(-1, *[1] * ndim) for m in apart(model, x))
+    found = joined(model, x, join="sum", weights=(3.0, 1.0))
+    torch.testing.assert_close(found.maps, 3 * first + second)
+    assert found.amount == ""
+
+
+def test_bits_per_voxel_of_a_strided_layer_hold_the_bits_of_its_cells():
+    model, x = rising(net(2)), torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    with seeded(0, CPU):
+        alone = IBA(layer="4", **BRIEF)(model, x, TARGET)
+    with seeded(0, CPU):
+        found = MultiLayerIBA(method=IBA(**BRIEF), layers=("4",))(model, x, TARGET)
+    assert float(found.maps.sum()) == pytest.approx(float(alone.maps.sum()), rel=0.05)  # cells at the border reach out
+
+
+def test_weights_of_a_product_are_refused():
+    with pytest.raises(UsageError, match="Only a sum"):
+        MultiLayerIBA(layers=LAYERS, weights=(1.0, 2.0))
