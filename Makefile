@@ -13,7 +13,7 @@ test-slow: .venv/.ready
 	$(BIN)/python -m pytest -m slow
 
 soak: .venv/.soak
-	$(BIN)/python -m pytest -m soak -rP
+	$(BIN)/python -m pytest -m soak -rP --show-capture=stdout
 
 corpus: .venv/.ready
 	$(BIN)/python -m benchmarks.corpus

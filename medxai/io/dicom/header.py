@@ -1,5 +1,6 @@
 """The facts of one file, on an allow-list: what places and reads an image, never who it shows."""
 
+import struct
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from pydicom import Dataset
 from pydicom.datadict import tag_for_keyword
+from pydicom.errors import BytesLengthException
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import UID_dictionary
@@ -44,6 +46,7 @@ AcquisitionTime AcquisitionNumber ConvolutionKernel ImageType SeriesNumber Insta
 """)
 _HELPFUL = ("WindowCenter", "WindowWidth", "VOILUTSequence", "SeriesDescription", *DISTINGUISHING)
 UNREADABLE = (
+    BytesLengthException,
     OSError,
     EOFError,
     ValueError,
@@ -53,7 +56,8 @@ UNREADABLE = (
     AttributeError,
     NotImplementedError,
     RuntimeError,
-    OverflowError,
+    ArithmeticError,
+    struct.error,
 )
 
 

@@ -1,6 +1,5 @@
 """From stored values to the values of the modality: rescaled or looked up, a negative inverted once, colour refused."""
 
-import struct
 from typing import Any
 
 import numpy as np
@@ -123,7 +122,7 @@ def _looked_up(header: Header, raw: Array) -> tuple[Array, Array]:
         entries, first = dataset.ModalityLUTSequence[0].LUTDescriptor[:2]
         whole = np.arange(first, first + (entries or 2**16), dtype=np.int64)
         values, table = (apply_modality_lut(indices, dataset).astype(np.int64) for indices in (raw, whole))
-    except (*UNREADABLE, struct.error) as error:
+    except UNREADABLE as error:
         raise _malformed(header, "modality lookup table", "D33", error) from error
     return values, table
 
@@ -132,7 +131,7 @@ def _luma(header: Header, form: Layout, raw: Array) -> tuple[Array, tuple[str, .
     if form.photometric == "PALETTE COLOR":
         try:
             colours = apply_color_lut(raw.astype(np.uint32), _palette(header.dataset))
-        except (*UNREADABLE, struct.error) as error:
+        except UNREADABLE as error:
             raise _malformed(header, "palette", "D41", error) from error
         return colours @ _LUMA, (notice("D41", "palette applied and turned into luma"),)
     if form.photometric in _YBR and header.scan.syntax not in RGB_DECODED:

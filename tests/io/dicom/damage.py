@@ -144,6 +144,11 @@ def bad_is(content: bytes) -> bytes:
     return before_rows(element)(content)
 
 
+def half_a_number(content: bytes) -> bytes:
+    """BitsAllocated of type UL, whose values have four bytes."""
+    return content.replace(b"\x28\x00\x00\x01US", b"\x28\x00\x00\x01UL")
+
+
 def rle_zero(dataset: FileDataset) -> bytes:
     return struct.pack("<16I", 0, *[0] * 15)
 

@@ -188,6 +188,7 @@ ROWS: tuple[Row, ...] = (
     refused("D55", "explicit data called implicit", make.edited(series(), damage.mixed_syntax)),
     refused("D55", "a real file, implicit data called explicit", make.bundled("SC_rgb_jpeg.dcm")),
     refused("D56", "NumberOfFrames 1A", make.edited(series(), damage.bad_is)),
+    refused("D56", "two bytes where the type has four", make.edited(series(), damage.half_a_number)),
     refused("D56", "a real file of bad values", make.bundled("badVR.dcm")),
     refused("D57", "sequences 100 deep", make.edited(series(), damage.before_rows(damage.nested(100)))),
     refused(
