@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from medxai.core.saliency import Provenance, Saliency, Status
 from medxai.core.volume import Case, Mask
 from medxai.errors import InputError, WriteError
 from medxai.evaluation import Evaluation
+from medxai.io.codes import notice
 from medxai.io.read import read_volume
 from medxai.io.write import made_folder, remove_file, write_file, write_json, write_nifti
 from medxai.render.montage import montage
@@ -35,17 +37,22 @@ def save_overlay(
     out: str | Path,
     mask: Mask | None = None,
     evaluation: Evaluation | None = None,
+    orthogonal: bool = False,
 ) -> tuple[Path, ...]:
     """Write the saliency on the case's own grid, a picture of it and how it came to be, into the folder `out`.
 
+    The grid of a tilted series is sheared, which a NIfTI file states exactly and not every program reads: with
+    `orthogonal` the map is read on `Geometry.orthogonal()` of it instead, and the provenance says so.
     `saliency.nii.gz` holds raw float32 values, 0 where the model never looked; where that happens `seen.nii.gz` says so
     voxel by voxel. No file holds a patient's name, a path or a date. An earlier result of ours is replaced, each file
     whole before it takes its name; until all are, `.medxai-unfinished` lies in the folder, and stays there where the
     process ends before. Raises WriteError where files of these names are not ours.
     """
     out = _begun(made_folder(out))
-    grid = case.image.geometry
-    values = saliency.on(grid)
+    own = case.image.geometry
+    grid = own.orthogonal() if orthogonal else own
+    shown = saliency.on(own)
+    values = shown if grid is own else saliency.on(grid)
     outside = values.isnan()
     limits = _limits(values)
     write_nifti(out / SALIENCY, values.nan_to_num(nan=0.0), grid, intent_name=saliency.provenance.method, limits=limits)
@@ -53,8 +60,9 @@ def save_overlay(
     if bool(outside.any()):
         write_nifti(out / SEEN, (~outside).float(), grid, intent_name="seen by model", limits=(0.0, 1.0))
         written.append(out / SEEN)
-    write_file(out / PICTURE, montage(case.image, saliency, mask, values=values))
-    write_json(out / PROVENANCE, _record(saliency, out / SALIENCY))
+    write_file(out / PICTURE, montage(case.image, saliency, mask, values=shown))
+    notices = () if grid is own else (notice("D27", "the image's grid is sheared, this file's is not: interpolated"),)
+    write_json(out / PROVENANCE, _record(saliency, own, out / SALIENCY, notices))
     written += [out / PICTURE, out / PROVENANCE]
     if evaluation is not None:
         write_json(out / SCORES, evaluation.as_dict())
@@ -80,8 +88,8 @@ def load_overlay(path: str | Path) -> Saliency:
         unknown = Provenance("unknown", {}, "", "", (), "", "", 0, "", 0.0, {}, notices=_FOREIGN)
         return Saliency(data, volume.geometry, volume.geometry, unknown, source=volume.geometry)
     try:
-        box, facts, status = record["seen"], record["provenance"], Status(record["status"]["reason"])
-        field = Geometry(np.array(box["affine"], np.float64), tuple(box["shape"]), box["units"])
+        facts, status, field = record["provenance"], Status(record["status"]["reason"]), _geometry(record["seen"])
+        image = _geometry(record["image"]) if "image" in record else None
         known = Provenance(**{**facts, **_restored(facts)})
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
@@ -91,7 +99,7 @@ def load_overlay(path: str | Path) -> Saliency:
             remedy="Remove it: the map then counts as one from elsewhere.",
         ) from error
     grid = Geometry(volume.geometry.affine, volume.geometry.shape, field.units)
-    return Saliency(data, grid, field, known, status, grid)
+    return Saliency(data, grid, field, known, status, image or grid)
 
 
 def _restored(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,19 +147,25 @@ def _recorded(path: Path) -> dict[str, Any] | None:
     return record if ours else None
 
 
-def _record(saliency: Saliency, path: Path) -> dict[str, Any]:
+def _record(saliency: Saliency, image: Geometry, path: Path, notices: tuple[str, ...]) -> dict[str, Any]:
+    told = replace(saliency.provenance, notices=(*saliency.provenance.notices, *notices))
     return {
         "format": _FORMAT,
         "status": {"ok": saliency.status.ok, "reason": saliency.status.reason},
-        "provenance": saliency.provenance.as_dict(),
+        "provenance": told.as_dict(),
         "cells": _grid(saliency.geometry),
         "seen": _grid(saliency.seen),
+        "image": _grid(image),
         "saliency_sha256": _digest(path),
     }
 
 
 def _grid(geometry: Geometry) -> dict[str, Any]:
     return {"affine": geometry.affine.tolist(), "shape": list(geometry.shape), "units": geometry.units}
+
+
+def _geometry(stored: Mapping[str, Any]) -> Geometry:
+    return Geometry(np.array(stored["affine"], np.float64), tuple(stored["shape"]), stored["units"])
 
 
 def _digest(path: Path) -> str:

@@ -45,6 +45,10 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter per option
     signed: Annotated[
         bool, typer.Option("--signed", help="Keep what speaks against the target, as negative values.")
     ] = False,
+    orthogonal: Annotated[
+        bool,
+        typer.Option("--orthogonal", help="Write the map of a tilted series on a grid without shear."),
+    ] = False,
     mask: MaskFile = None,
     label: Label = None,
     spacing: Spacing = None,
@@ -88,7 +92,7 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter per option
         step("scoring")
         evaluation = None if region is None else medxai.evaluate(saliency, region, options=options)
         step("writing")
-        medxai.save_overlay(saliency, case, out, region, evaluation)
+        medxai.save_overlay(saliency, case, out, region, evaluation, orthogonal)
     from medxai.cli.report import show_evaluation, show_saliency
 
     show_saliency(saliency, out)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from typing import Literal
 
 import numpy as np
@@ -16,6 +17,8 @@ Units = Literal["mm", "unknown"]
 
 _LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))
+_SAME_MM = 1e-3
+_MOST_GROWTH = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,12 +131,43 @@ class Geometry:
             step[axis, axis], step[axis, 3] = j, s
         return Geometry(self.affine @ step, tuple(shape), self.units)
 
+    def orthogonal(self) -> "Geometry":
+        """The smallest grid without shear that covers this one; this one itself where it has none (1e-3 at a corner).
+
+        Of the axes A = QR, Q takes the directions and the diagonal of R the steps: the first axis stays as it is, the
+        second keeps its plane, and slice k of a tilted series lies in the plane of slice k here. Raises GeometryError
+        where that would take more than eight times the voxels.
+        """
+        directions, shear = np.linalg.qr(self.affine[:3, :3])
+        steps = np.diag(shear)
+        affine = self.affine.copy()
+        affine[:3, :3] = directions * steps
+        if Geometry(affine, self.shape, self.units).distance(self) <= _SAME_MM:
+            return self
+        corners = self._corners @ (shear / steps[:, None]).T
+        low, high = np.floor(corners.min(axis=0) + 1e-6), np.ceil(corners.max(axis=0) - 1e-6)
+        shape = [int(n) for n in high - low + 1]
+        if prod(shape) > _MOST_GROWTH * prod(self.shape):
+            raise GeometryError(
+                "This grid is sheared too far to be covered by one without shear.",
+                expected=f"at most {_MOST_GROWTH} times its voxels",
+                found=f"{' x '.join(map(str, shape))} for {self}",
+                remedy="Keep the grid as it is, or repair the header.",
+            )
+        affine[:3, 3] += affine[:3, :3] @ low
+        return Geometry(affine, tuple(shape[: self.ndim]), self.units)
+
+    @property
+    def _corners(self) -> Points:
+        """The indices of the eight corner voxels."""
+        return np.array(list(product(*[(0, n - 1) for n in self.shape3])), np.float64)
+
     def distance(self, other: "Geometry") -> float:
         """The farthest that any corner voxel of the two grids lies apart, in `units`; infinite where shapes differ."""
         if self.shape3 != other.shape3:
             return float("inf")
-        corners = np.array(list(product(*[(0, n - 1) for n in self.shape3])), np.float64)
-        return float(np.linalg.norm(self.world(corners) - other.world(corners), axis=1).max())
+        apart = self.world(self._corners) - other.world(self._corners)
+        return float(np.linalg.norm(apart, axis=1).max())
 
     def same(self, other: "Geometry", tolerance: float = 1e-3) -> bool:
         """Whether every voxel of the two grids coincides within `tolerance` (mm, or pixels of unknown size)."""
