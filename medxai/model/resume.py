@@ -33,22 +33,21 @@ class Answer:
     value: Any
     copied: bool
 
-    def at(self, n: int, folded: bool) -> Any:
-        """The answer for n samples; a first axis longer than one holds the batch as its outer factor if `folded`."""
-        return tree_map_only(Tensor, lambda t: self._leaf(t, n, folded), self.value)
+    def at(self, n: int, images: int, folded: bool) -> Any:
+        """The answer for n times the images; a first axis of another length holds the batch as its outer factor if
+        `folded`.
+        """
+        return tree_map_only(Tensor, lambda t: self._leaf(t, n, images, folded), self.value)
 
-    def _leaf(self, leaf: Tensor, n: int, folded: bool) -> Tensor:
-        if n > 1 and leaf.ndim:
-            if leaf.shape[0] == 1:
-                leaf = leaf.expand(n, *leaf.shape[1:])
-            elif folded:
-                leaf = leaf.expand(n, *leaf.shape).flatten(0, 1)
+    def _leaf(self, leaf: Tensor, n: int, images: int, folded: bool) -> Tensor:
+        if n > 1 and leaf.ndim and (leaf.shape[0] == images or (folded and leaf.shape[0] != 1)):
+            leaf = leaf.expand(n, *leaf.shape).flatten(0, 1)
         return leaf.clone() if self.copied else leaf
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Resumable:
-    """A network held at one layer for one image.
+    """A network held at one layer for one image, or several.
 
     `activation` and `output` are those of the clean pass. `full` says why the whole network is run each time with
     the layer's output replaced; it is empty where the part before the layer is skipped.
@@ -65,7 +64,10 @@ class Resumable:
     full: str = ""
 
     def __call__(self, activation: Tensor) -> Any:
-        """The model's output if the layer had emitted `activation`, for any number of samples; differentiable."""
+        """The model's output if the layer had emitted `activation`, which repeats the images any number of times.
+
+        Differentiable.
+        """
         n, rest = divmod(activation.shape[0], self.activation.shape[0])
         if rest or activation.shape[1:] != self.activation.shape[1:]:
             raise LayerError(
@@ -73,14 +75,15 @@ class Resumable:
                 expected=f"(n, *{tuple(self.activation.shape[1:])})",
                 found=f"{tuple(activation.shape)}",
             )
-        image = self.image.at(n, folded=False)
+        images = len(self.image.value)
+        image = self.image.at(n, images, folded=False)
         given = activation.clone() if self.writes else activation
         if self.full:
             with _emitting(self.layer, given):
                 return self.model(image)
         plan: dict[nn.Module, deque[Callable[[], Any]]] = {self.layer: deque([lambda: given])}
         for answer in self.answers:
-            plan.setdefault(answer.module, deque()).append(partial(answer.at, n, self.folded))
+            plan.setdefault(answer.module, deque()).append(partial(answer.at, n, images, self.folded))
         with _answering(plan):
             output = self.model(image)
         if any(plan.values()):
@@ -89,14 +92,12 @@ class Resumable:
 
 
 def resumable(model: nn.Module, layer: str, image: Tensor) -> Resumable:
-    """Hold `model` (in eval mode) at `layer` for one image of shape (1, channels, *space).
+    """Hold `model` (in eval mode) at `layer` for images of shape (b, channels, *space).
 
     Every replay is checked once against the clean pass, after another image went through the network; where it cannot
     be resumed truly, the network is run whole and `full` says why. Raises LayerError for a layer that runs more than
     once or emits no tensor, ModelError for a network that answers the same image differently.
     """
-    if image.shape[0] != 1:
-        raise ModelError("A network is held for one image.", expected="a batch of 1", found=f"{image.shape[0]}")
     target = submodule(model, layer)
     with torch.inference_mode(mode=False), torch.no_grad():
         image = image.detach().clone()

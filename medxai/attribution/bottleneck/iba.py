@@ -1,27 +1,24 @@
 """Information-bottleneck attribution: the bits of one layer that a decision needs, each method its objective."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import prod
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from medxai.attribution.bottleneck.objective import Aim, Objective, Stakes
-from medxai.attribution.bottleneck.search import Bottleneck, Found, Settings
+from medxai.attribution.bottleneck.search import Bottleneck, Found, Settings, in_groups
 from medxai.attribution.bottleneck.statistics import FeatureStatistics, of_one_image
 from medxai.attribution.cam import LayerMethod
-from medxai.attribution.masking import Asked
 from medxai.attribution.passes import Pass
 from medxai.attribution.status import judge
 from medxai.core.protocols import Attribution, Traits
 from medxai.errors import UsageError
 from medxai.model.capture import Captured
-from medxai.model.resume import resumable
 
 Beta = float | Literal["auto"]
-_ROUNDS = 7
+_ROUNDS = 6
 _BRACKET = (-3.0, 3.0)
 
 
@@ -51,6 +48,7 @@ class IBA(LayerMethod):
     rate: float = 0.5
     copies: int = 8
     shared_channels: bool = False
+    seeds: int = 1
     voxels: int = 2**21
 
     def in_cells(self, cell_mm: Callable[[], tuple[float, ...]]) -> "IBA":
@@ -60,83 +58,79 @@ class IBA(LayerMethod):
         return replace(self, sigma=tuple(self.sigma_mm / size for size in cell_mm()), sigma_mm=None)
 
     def read(self, seen: Pass, captured: Captured) -> tuple[Attribution, ...]:
-        seed = int(torch.randint(2**31, ()))
-        found = [self._one(seen, captured, sample, seed) for sample in range(len(seen.images))]
+        seeds = [int(torch.randint(2**31, ())) for _ in range(self.seeds)]
+        runs = [self._run(seen, captured, seed) for seed in seeds]
+        drawn = {name: torch.stack([run[name] for run in runs]) for name in runs[0]}
+        told = {name: values.mean(0) for name, values in drawn.items()}
+        if self.seeds > 1:
+            told |= {f"{name} std": drawn[name].std(0) for name in ("map", "bits")}
         return tuple(
-            self._attribution(seen, captured, [one[0] for one in found], [one[1] for one in found], t)
-            for t in range(len(seen.targets))
+            self._attribution(seen, captured, {name: values[target] for name, values in told.items()})
+            for target in range(len(seen.targets))
         )
 
-    def _one(self, seen: Pass, captured: Captured, sample: int, seed: int) -> tuple[Found, Tensor]:
-        asked = Asked(seen, sample)
-        features = captured.activation[sample : sample + 1].detach()
-        held = resumable(seen.network, captured.layer.name, asked.image)
-        statistics = self.statistics.fits(features) if self.statistics else of_one_image(features)
-        neck = Bottleneck(asked, held, captured.layer, features, statistics, seed, self._inverse)
-        return self._searched(neck, self._settings(features, asked.image))
+    def _run(self, seen: Pass, captured: Captured, seed: int) -> dict[str, Tensor]:
+        """What was found out about each target of each image, (t, b, ...), with one seed."""
+        settings = self._settings(captured.activation, seen.images)
+        groups = in_groups(len(seen.images), settings.at_once // 2)
+        found = [self._held(seen, captured, samples, seed, settings) for samples in groups]
+        return {name: torch.cat([one[name] for one in found], 1) for name in found[0]}
+
+    def _held(self, seen: Pass, captured: Captured, samples: range, seed: int, settings: Settings) -> dict[str, Tensor]:
+        statistics = self.statistics.fits if self.statistics else of_one_image
+        neck = Bottleneck.at(seen, captured, samples, statistics, seed, inverse=self._inverse)
+        found, beta = self._searched(neck, settings)
+        told = {"map": found.bits, "beta": beta, **_diagnosis(found)}
+        return {name: neck.of_targets(values) for name, values in told.items()}
 
     def _searched(self, neck: Bottleneck, settings: Settings) -> tuple[Found, Tensor]:
         if self.beta != "auto":
-            beta = torch.full((neck.targets,), float(self.beta), device=neck.features.device)
+            beta = torch.full((neck.rows,), float(self.beta), device=neck.features.device)
             return neck.search(self._loss, beta, settings), beta
-        low, high = (torch.full((neck.targets,), end, device=neck.features.device) for end in _BRACKET)
-        best: Found | None = None
+        low, high = (torch.full((neck.rows,), end, device=neck.features.device) for end in _BRACKET)
+        best = loosest = neck.search(self._loss, 10**low, settings)
         for _ in range(_ROUNDS):
             middle = (low + high) / 2
             found = neck.search(self._loss, 10**middle, settings)
-            enough = self._achieved(found) >= self.retention
-            best = found if best is None else _chosen(enough, found, best)
+            enough = self._achieved(found, loosest) >= self.retention
+            best = found.where(enough, best)
             low, high = torch.where(enough, middle, low), torch.where(enough, high, middle)
-        assert best is not None  # noqa: S101 - at least one round
         return best, 10**low
-
-    def _loss(self, score: Tensor, stakes: Stakes) -> Tensor:
-        return Objective(self.aim, self.value).keep(score, stakes)
-
-    def _achieved(self, found: Found) -> Tensor:
-        """How far what was wanted was reached: 1 is all the way."""
-        return found.stakes.retained(found.kept)
 
     _inverse: ClassVar[bool] = False
 
-    def _settings(self, features: Tensor, image: Tensor) -> Settings:
+    @property
+    def _objective(self) -> Objective:
+        return Objective(self.aim, self.value)
+
+    def _loss(self, score: Tensor, stakes: Stakes) -> Tensor:
+        return self._objective.keep(score, stakes)
+
+    def _achieved(self, found: Found, loosest: Found) -> Tensor:
+        """How far what was wanted was reached: 1 is all the way, or as far as the loosest gates went."""
+        return self._objective.share(found.kept, found.stakes, loosest.kept)
+
+    def _settings(self, features: Tensor, images: Tensor) -> Settings:
         if self.sigma_mm is not None:
             raise UsageError(
                 "The method knows no millimetres.",
                 expected="sigma in layer cells, or a call through medxai.explain, which turns sigma_mm into cells",
                 found=f"sigma_mm={self.sigma_mm}",
             )
-        axes = features.ndim - 2
-        sigma = self.sigma if isinstance(self.sigma, tuple) else (self.sigma,) * axes
-        room = max(1, self.voxels // max(prod(features.shape), prod(image.shape)))
+        sigma = self.sigma if isinstance(self.sigma, tuple) else (self.sigma,) * (features.ndim - 2)
+        room = max(1, self.voxels // max(features[0].numel(), images[0].numel()))
         return Settings(self.steps, self.rate, self.copies, sigma, shared=self.shared_channels, at_once=room)
 
-    def _attribution(
-        self, seen: Pass, captured: Captured, found: Sequence[Found], betas: Sequence[Tensor], target: int
-    ) -> Attribution:
-        maps = torch.stack([one.bits[target] for one in found])
-        scores = seen.scores[target].detach()
-        effect = torch.stack([one.stakes.effect[target] for one in found])
-        details = {
-            "clean score": scores,
-            "noise score": torch.stack([one.stakes.noise[target] for one in found]),
-            "bottleneck score": torch.stack([one.kept[target] for one in found]),
-            "complement score": torch.stack([one.complement[target] for one in found]),
-            "retained": torch.stack([one.stakes.retained(one.kept)[target] for one in found]),
-            "bits": maps.flatten(1).sum(1),
-            "beta": torch.stack([beta[target] for beta in betas]),
-            "converged": torch.stack([_settled(one.capacity[target]) for one in found]),
-            "loss": torch.stack([one.losses[target] for one in found]),
-        }
-        layer = captured.layer
+    def _attribution(self, seen: Pass, captured: Captured, told: dict[str, Tensor]) -> Attribution:
+        maps, scores, layer = told.pop("map"), told["clean score"], captured.layer
         return Attribution(
             maps,
             scores,
-            judge(maps, maps, scores, effect, "effect of noise"),
+            judge(maps, maps, scores, told["effect"], "effect of noise"),
             layer.name,
             (*layer.notices, *seen.remarks),
             layer.footprint,
-            details,
+            told,
             "bits",
         )
 
@@ -153,32 +147,31 @@ class InverseIBA(IBA):
     _inverse: ClassVar[bool] = True
 
     def _loss(self, score: Tensor, stakes: Stakes) -> Tensor:
-        return Objective(self.aim, self.value).destroy(score, stakes)
+        return self._objective.destroy(score, stakes)
 
-    def _achieved(self, found: Found) -> Tensor:
-        return 1 - found.stakes.retained(found.complement)
+    def _achieved(self, found: Found, loosest: Found) -> Tensor:
+        return 1 - self._objective.share(found.complement, found.stakes, loosest.kept)
 
 
-def _chosen(enough: Tensor, new: Found, old: Found) -> Found:
-    """Per target the new result where it keeps enough, else the old one."""
-
-    def pick(a: Tensor, b: Tensor) -> Tensor:
-        return torch.where(enough.reshape(-1, *[1] * (a.ndim - 1)), a, b)
-
-    return Found(
-        pick(new.bits, old.bits),
-        pick(new.openness, old.openness),
-        pick(new.losses, old.losses),
-        pick(new.capacity, old.capacity),
-        new.stakes,
-        pick(new.kept, old.kept),
-        pick(new.complement, old.complement),
-    )
+def _diagnosis(found: Found) -> dict[str, Tensor]:
+    stakes = found.stakes
+    return {
+        "clean score": stakes.clean,
+        "noise score": stakes.noise,
+        "effect": stakes.effect,
+        "bottleneck score": found.kept,
+        "complement score": found.complement,
+        "retained": stakes.retained(found.kept),
+        "bits": found.bits.flatten(1).sum(1),
+        "converged": _settled(found.capacity),
+        "loss": found.losses,
+    }
 
 
 def _settled(capacity: Tensor) -> Tensor:
-    """1 where the information moved by less than 5 % over the last fifth of the steps."""
-    last, before = capacity[-1], capacity[-min(len(capacity), max(2, len(capacity) // 5))]
+    """1 where the information of a row moved by less than 5 % over the last fifth of the steps."""
+    steps = capacity.shape[1]
+    last, before = capacity[:, -1], capacity[:, -min(steps, max(2, steps // 5))]
     return ((last - before).abs() <= 0.05 * before.abs()).float()
 
 

@@ -1,19 +1,18 @@
-"""What a bottleneck must keep or break: one loss per score, bounded where the score is."""
+"""What a bottleneck must keep or break: one loss per score, without unit and bounded where the score is."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 
 from medxai.errors import UsageError
 
 Aim = Literal["retain", "logistic", "raise", "lower", "reach", "deviation"]
-_AIMS = ("retain", "logistic", "raise", "lower", "reach", "deviation")
 
 
 @dataclass(frozen=True, slots=True)
 class Stakes:
-    """Between what a score can move: `clean` as the network answers, `noise` with the layer replaced by noise.
+    """Between what each score can move: `clean` as the network answers, `noise` with the layer replaced by noise.
 
     `spread` is the standard deviation of the score over draws of the noise.
     """
@@ -21,6 +20,10 @@ class Stakes:
     clean: Tensor
     noise: Tensor
     spread: Tensor
+
+    def of(self, rows: slice | Tensor) -> "Stakes":
+        """Those of some of the scores."""
+        return Stakes(self.clean[rows], self.noise[rows], self.spread[rows])
 
     @property
     def effect(self) -> Tensor:
@@ -40,41 +43,53 @@ class Stakes:
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """The loss of a score y, given the clean score y0 and the score yn of noise alone.
+    """The loss of a score y, given the clean score y0 and the score yn of noise alone; with d = |y0 - yn|:
 
-    retain: [1 - (y - yn) / (y0 - yn)]+^2, unitless and bounded below, for any target. logistic: softplus(-y), for one
-    logit that says yes. raise: -y. lower: y. reach: (y - value)^2. deviation: (y - y0)^2.
+    retain: [1 - (y - yn) / (y0 - yn)]+^2, for any target. deviation: ((y - y0) / d)^2. reach: ((y - value) / d)^2.
+    raise: -(y - yn) / d. lower: (y - yn) / d. logistic: softplus(-y), for one logit that says yes.
     """
 
     aim: Aim = "retain"
     value: float | None = None
 
     def __post_init__(self) -> None:
-        if self.aim not in _AIMS or (self.aim == "reach") != (self.value is not None):
+        if self.aim not in get_args(Aim) or (self.aim == "reach") != (self.value is not None):
             raise UsageError(
                 "This objective is not defined.",
-                expected=f"one of {_AIMS}; a value for 'reach' and for no other",
+                expected=f"one of {get_args(Aim)}; a value for 'reach' and for no other",
                 found=f"aim={self.aim!r}, value={self.value}",
             )
 
     def keep(self, score: Tensor, stakes: Stakes) -> Tensor:
         """Small where the score is as wanted."""
-        if self.aim == "retain":
-            return (1 - stakes.retained(score)).clamp(min=0) ** 2
         if self.aim == "logistic":
             return nn.functional.softplus(-score)
-        if self.aim == "reach":
-            return (score - self._value) ** 2
-        if self.aim == "deviation":
-            return (score - stakes.clean) ** 2
-        return -score if self.aim == "raise" else score
+        if self.aim == "retain":
+            return (1 - stakes.retained(score)).clamp(min=0) ** 2
+        if self._sign:
+            return -self._moved(score, stakes)
+        return ((score - self.goal(stakes, stakes.clean)) / (stakes.clean - stakes.noise)) ** 2
 
     def destroy(self, score: Tensor, stakes: Stakes) -> Tensor:
-        """Small where nothing is left of what `keep` wants; bounded below for every aim."""
+        """Small where nothing is left of what `keep` wants: no more of the way from yn to there, or up, or down."""
         if self.aim == "logistic":
             return nn.functional.softplus(score)
-        return stakes.retained(score).clamp(min=0) ** 2
+        left = self._moved(score, stakes) if self._sign else self.share(score, stakes, stakes.clean)
+        return left.clamp(min=0) ** 2
+
+    def share(self, score: Tensor, stakes: Stakes, furthest: Tensor) -> Tensor:
+        """How much of the way from the score of noise to the goal: 1 is all of it."""
+        return (score - stakes.noise) / (self.goal(stakes, furthest) - stakes.noise)
+
+    def goal(self, stakes: Stakes, furthest: Tensor) -> Tensor:
+        """The score that is all that was wanted; for raise and lower the `furthest` that any gate reached."""
+        if self.value is not None:
+            return stakes.clean * 0 + self.value
+        return furthest if self._sign else stakes.clean
 
     @property
-    def _value(self) -> float:
-        return 0.0 if self.value is None else self.value
+    def _sign(self) -> int:
+        return {"raise": 1, "lower": -1}.get(self.aim, 0)
+
+    def _moved(self, score: Tensor, stakes: Stakes) -> Tensor:
+        return self._sign * (score - stakes.noise) / (stakes.clean - stakes.noise).abs()

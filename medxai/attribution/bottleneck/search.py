@@ -1,28 +1,33 @@
 """Search the gates of a bottleneck: the prefix of the network ran once, only what follows the layer runs again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from medxai.attribution.bottleneck.gate import Gate, bits
 from medxai.attribution.bottleneck.objective import Stakes
 from medxai.attribution.bottleneck.statistics import FeatureStatistics
-from medxai.attribution.masking import Asked
+from medxai.attribution.passes import Pass
 from medxai.core.layer import Layer
 from medxai.errors import NonFiniteError
-from medxai.model.resume import Resumable
+from medxai.model.capture import Captured
+from medxai.model.resume import Resumable, resumable
 from medxai.shapes import Features
 
 Loss = Callable[[Tensor, Stakes], Tensor]
+_FLOOR = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How a gate is searched: Adam with rate `rate` for `steps` steps from alpha = `start`, over `copies` of the noise.
 
-    `at_once` bounds how many copies are in the network at a time; `epsilon` is Adam's.
+    `at_once` bounds how many activations are in the network at a time; `epsilon` is Adam's.
     """
 
     steps: int
@@ -37,39 +42,80 @@ class Settings:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Found:
-    """Per target the bits of each layer cell (t, *m), the loss of each step (t, n), and what is left of the score."""
+    """Per row the bits of each layer cell (r, *m), the loss of each step (r, n), and what is left of the score."""
 
     bits: Tensor
-    openness: Tensor
+    gate: Gate
     losses: Tensor
     capacity: Tensor
     stakes: Stakes
     kept: Tensor
     complement: Tensor
 
+    @property
+    def openness(self) -> Tensor:
+        """The mean lambda over the channels of each cell, (r, *m)."""
+        return self.gate.openness.mean(1)
+
+    def where(self, chosen: Tensor, other: "Found") -> "Found":
+        """These rows where `chosen`, else those of another search of the same bottleneck."""
+
+        def pick(own: Tensor, others: Tensor) -> Tensor:
+            return torch.where(chosen.reshape(-1, *[1] * (own.ndim - 1)), own, others)
+
+        return Found(
+            pick(self.bits, other.bits),
+            Gate(pick(self.gate.openness, other.gate.openness), pick(self.gate.closure, other.gate.closure)),
+            pick(self.losses, other.losses),
+            pick(self.capacity, other.capacity),
+            self.stakes,
+            pick(self.kept, other.kept),
+            pick(self.complement, other.complement),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Bottleneck:
-    """One image held at one layer, with noise that looks like its features.
+    """Images of a pass held at one layer, with noise that looks like their features; a gate for each target of each.
 
-    `inverse` swaps what passes: the network sees the noise where the gate is open, and the features where it is shut.
+    Row t n + i is target t of image `samples[i]`, of n. `inverse` swaps what passes: the network sees the noise where
+    the gate is open, and the features where it is shut.
     """
 
-    asked: Asked
+    seen: Pass
+    samples: range
     held: Resumable
     layer: Layer
     features: Features
-    statistics: FeatureStatistics
+    statistics: tuple[FeatureStatistics, ...]
     seed: int
     inverse: bool = False
 
+    @classmethod
+    def at(
+        cls,
+        seen: Pass,
+        captured: Captured,
+        samples: range,
+        statistics: Callable[[Features], FeatureStatistics],
+        seed: int,
+        *,
+        inverse: bool = False,
+    ) -> "Bottleneck":
+        """The images `samples` of the pass, held where it was captured; `statistics` are those of one image each."""
+        places = list(samples)
+        features = captured.activation[places].detach()
+        held = resumable(seen.network, captured.layer.name, seen.images[places])
+        known = tuple(statistics(one) for one in torch.split(features, 1))
+        return cls(seen, samples, held, captured.layer, features, known, seed, inverse)
+
     @property
-    def targets(self) -> int:
-        return len(self.asked.seen.targets)
+    def rows(self) -> int:
+        return len(self.seen.targets) * len(self.samples)
 
     def search(self, loss: Loss, beta: Tensor, settings: Settings) -> Found:
-        """Minimise mean over copies of loss(score) + beta * mean over features of KL, one gate per target."""
-        shape = (self.targets, 1 if settings.shared else self.features.shape[1], *self.features.shape[2:])
+        """Minimise mean over copies of loss(score) + beta * mean over features of KL, one gate per row."""
+        shape = (self.rows, 1 if settings.shared else self.features.shape[1], *self.features.shape[2:])
         alpha = torch.full(shape, settings.start, device=self.features.device).requires_grad_()
         optimiser = torch.optim.Adam([alpha], settings.rate, eps=settings.epsilon)
         stakes, dice = self._stakes(settings), self._dice(0)
@@ -79,8 +125,7 @@ class Bottleneck:
                 gate = Gate.of(alpha, settings.sigma)
                 leaf = Gate(gate.openness.detach().requires_grad_(), gate.closure.detach().requires_grad_())
                 terms = self._descend(leaf, loss, stakes, settings, dice)
-                information = leaf.nats(self.deviation) * self.alive
-                information = information.expand(self.targets, *self.features.shape[1:]).flatten(1).mean(1)
+                information = self._nats(leaf).flatten(1).mean(1)
                 (beta * information).sum().backward()  # type: ignore[no-untyped-call]
             if not bool(terms[stakes.live].isfinite().all()):
                 raise NonFiniteError(
@@ -95,69 +140,116 @@ class Bottleneck:
             capacity.append(information.detach())
         return self._found(Gate.of(alpha.detach(), settings.sigma), losses, capacity, stakes, settings)
 
-    @property
+    @cached_property
     def deviation(self) -> Tensor:
-        """r = (R - mu) / sigma."""
-        return (self.features - self.statistics.mean) / self.statistics.std.clamp(min=self.floor)
+        """r = (R - mu) / sigma of each image."""
+        return (self.features - self._mean) / self._std
 
-    @property
+    @cached_property
     def alive(self) -> Tensor:
         """1 where the feature is ever active, else 0: dead features carry nothing."""
-        return (self.statistics.active > 0.01).to(self.features)
+        return (torch.stack([one.active for one in self.statistics]) > 0.01).to(self.features)
 
-    floor = 0.01
+    @cached_property
+    def _mean(self) -> Tensor:
+        return torch.stack([one.mean for one in self.statistics])
+
+    @cached_property
+    def _std(self) -> Tensor:
+        return torch.stack([one.std for one in self.statistics]).clamp(min=_FLOOR)
+
+    def of_targets(self, rows: Tensor) -> Tensor:
+        """(r, ...) as (t, n, ...)."""
+        return rows.reshape(-1, len(self.samples), *rows.shape[1:])
+
+    def _nats(self, gate: Gate) -> Tensor:
+        """KL of every feature, (r, k, *m)."""
+        per_target = Gate(self.of_targets(gate.openness), self.of_targets(gate.closure))
+        return (per_target.nats(self.deviation) * self.alive).flatten(0, 1)
 
     def _dice(self, offset: int) -> torch.Generator:
         """The same draws in every search, so that searches differ by what is searched alone."""
         return torch.Generator(self.features.device).manual_seed(self.seed + offset)
 
-    def _noise(self, copies: int, dice: torch.Generator) -> Tensor:
-        """(copies, 1, k, *m): the same for every target, so that targets are explained alike together and alone."""
+    def _draw(self, copies: int, dice: torch.Generator) -> Tensor:
+        """(copies, 1, 1, k, *m): the same for every target and image, so that each is explained as if it were alone."""
         drawn = torch.randn((copies, *self.features.shape[1:]), generator=dice, device=self.features.device)
-        return (self.statistics.mean + self.statistics.std.clamp(min=self.floor) * drawn)[:, None]
+        return drawn[:, None, None]
 
     def _descend(self, leaf: Gate, loss: Loss, stakes: Stakes, settings: Settings, dice: torch.Generator) -> Tensor:
-        """The mean loss of each target; its gradient is left in the gate."""
-        total = torch.zeros(self.targets, device=self.features.device)
+        """The mean loss of each row, NaN where nothing can be searched; its gradient is left in the gate."""
+        total = torch.zeros_like(stakes.clean).masked_fill(~stakes.live, torch.nan)
         through = leaf.inverted if self.inverse else leaf
-        noise = self._noise(settings.copies, dice)
-        for part in torch.split(noise, max(1, settings.at_once // self.targets)):
-            scores = self._scores(through, part)
-            term = loss(scores, stakes).sum(0) / settings.copies
-            term[stakes.live].sum().backward()  # type: ignore[no-untyped-call]
-            total += term.detach()
+        for rows, scores in self._scores(through, self._draw(settings.copies, dice), settings.at_once):
+            block = stakes.of(rows)
+            term = loss(scores[:, block.live], block.of(block.live)).sum(0) / settings.copies
+            term.sum().backward()  # type: ignore[no-untyped-call]
+            total[rows][block.live] += term.detach()
         return total
 
-    def _scores(self, gate: Gate, noise: Tensor) -> Tensor:
-        """(copies, t): each target's score of what its own gate lets pass."""
-        passed = gate.passed(self.features, noise) * self.alive
-        flat = passed.flatten(0, 1)
-        output = self.held(self.layer.layout.write(flat, self.held.activation))
-        scores = self.asked.scores(output, len(flat)).reshape(self.targets, len(noise), self.targets)
-        return torch.diagonal(scores, dim1=0, dim2=2)
+    def _scores(self, gate: Gate, drawn: Tensor, at_once: int) -> Iterator[tuple[slice, Tensor]]:
+        """What the gates let pass is scored, a block at a time: its rows, and (copies of the block, rows) scores."""
+        n = len(self.samples)
+        for targets in in_groups(len(self.seen.targets), at_once // n):
+            rows = slice(targets.start * n, targets.stop * n)
+            open_, shut = self.of_targets(gate.openness[rows]), self.of_targets(gate.closure[rows])
+            for part in torch.split(drawn, max(1, at_once // (n * len(targets)))):
+                noise = self._mean + self._std * part
+                passed = Gate(open_, shut).passed(self.features, noise) * self.alive
+                flat = passed.flatten(0, 2)
+                output = self.held(self.layer.layout.write(flat, self.held.activation))
+                scores = [
+                    self._asked(target, output, copy * len(targets) + place, len(flat))
+                    for copy in range(len(part))
+                    for place, target in enumerate(targets)
+                ]
+                yield rows, torch.cat(scores).reshape(len(part), -1)
+
+    def _asked(self, target: int, output: Any, block: int, count: int) -> Tensor:
+        """The scores (n) of one target, read from the answers block n to block n + n of `count`.
+
+        A target speaks of the whole batch of the pass, so where only some of its images are held their answers stand in
+        for the others, and are not read there.
+        """
+        n, batch = len(self.samples), len(self.seen.images)
+        held = {sample: place for place, sample in enumerate(self.samples)}
+        places = [block * n + held.get(sample, 0) for sample in range(batch)]
+        whole = slice(block * n, block * n + n) if len(held) == batch else places
+
+        def answers(leaf: Tensor) -> Tensor:
+            return leaf[whole] if leaf.ndim and len(leaf) == count else leaf
+
+        return self.seen.targets[target](tree_map_only(Tensor, answers, output))[list(self.samples)]
 
     def _stakes(self, settings: Settings) -> Stakes:
-        shut = torch.zeros((self.targets, *[1] * (self.features.ndim - 1)), device=self.features.device)
-        clean = torch.stack([score.detach()[self.asked.sample] for score in self.asked.seen.scores])
+        shut = torch.zeros((self.rows, *[1] * (self.features.ndim - 1)), device=self.features.device)
+        clean = torch.cat([score.detach()[list(self.samples)] for score in self.seen.scores])
         noise = self._drawn(Gate(shut, 1 - shut), settings)
         return Stakes(clean, noise.mean(0), noise.std(0, correction=0))
 
     def _drawn(self, gate: Gate, settings: Settings) -> Tensor:
-        """The scores (copies, t) of what the gate lets pass, without gradient."""
+        """The scores (copies, r) of what the gates let pass, without gradient."""
+        found: dict[int, list[Tensor]] = {}
         with torch.no_grad():
-            parts = torch.split(self._noise(settings.copies, self._dice(1)), max(1, settings.at_once // self.targets))
-            return torch.cat([self._scores(gate, part) for part in parts])
+            for rows, scores in self._scores(gate, self._draw(settings.copies, self._dice(1)), settings.at_once):
+                found.setdefault(rows.start, []).append(scores)
+        return torch.cat([torch.cat(blocks) for blocks in found.values()], 1)
 
     def _found(
         self, gate: Gate, losses: list[Tensor], capacity: list[Tensor], stakes: Stakes, settings: Settings
     ) -> Found:
-        information = bits(gate.nats(self.deviation) * self.alive).sum(1)
         return Found(
-            information,
-            gate.openness.mean(1),
+            bits(self._nats(gate)).sum(1),
+            gate,
             torch.stack(losses, 1) if losses else stakes.clean[:, None].repeat(1, settings.steps) * torch.nan,
             torch.stack(capacity, 1) if capacity else torch.zeros_like(stakes.clean)[:, None],
             stakes,
             self._drawn(gate, settings).mean(0),
             self._drawn(gate.inverted, settings).mean(0),
         )
+
+
+def in_groups(count: int, size: int) -> list[range]:
+    """The numbers below `count`, in runs of no more than `size`, but at least one."""
+    size = max(1, size)
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]
