@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -55,7 +55,9 @@ class LayerMap(LayerMethod):
         """The raw signed map of each sample."""
 
     def read(self, seen: Pass, captured: Captured) -> tuple[Attribution, ...]:
-        return tuple(self.explain(Evidence(captured, score), captured.layer, seen.remarks) for score in seen.scores)
+        found: dict[Any, Any] = {}
+        evidence = [Evidence(captured, score, found) for score in seen.scores]
+        return tuple(self.explain(one, captured.layer, seen.remarks) for one in evidence)
 
     def explain(self, evidence: Evidence, layer: Layer, remarks: tuple[str, ...] = ()) -> Attribution:
         """The attribution of the evidence that one target left in `layer`."""

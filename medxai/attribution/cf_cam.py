@@ -3,16 +3,17 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from medxai.attribution.cam import WeightedMap
-from medxai.attribution.clusters import NOISE, Distance, dbscan, distances
+from medxai.attribution.clusters import NOISE, Distance, dbscan, distances, quantile
 from medxai.attribution.evidence import Evidence
-from medxai.shapes import Weights
+from medxai.shapes import Features, Weights
 
 Variant = Literal["class_sensitive", "as_published"]
+Groups = tuple[Tensor, Tensor]
+ALONE = "in some images no channels form a cluster: there the map is that of Grad-CAM"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,18 +40,19 @@ class CFCAM(WeightedMap):
     sigma: float = 1.0
 
     def weights(self, evidence: Evidence) -> Weights:
-        pairs = zip(evidence.A, evidence.G, strict=True)
-        found = [self._one(A, g, evidence) for A, g in pairs]
+        groups = evidence.shared(self._groups)
+        if self.variant == "class_sensitive" and any(one is not None and int(one[0].max()) < 0 for one in groups):
+            evidence.notices.append(ALONE)
+        found = [self._one(one, g) for one, g in zip(groups, evidence.G, strict=True)]
         return torch.stack(found).to(evidence.A.dtype)
 
-    def _one(self, A: Tensor, g: Tensor, evidence: Evidence) -> Tensor:
+    def _one(self, groups: Groups | None, g: Tensor) -> Tensor:
         own = g.flatten(1).double().mean(1)
-        if not bool(A.isfinite().all()):
+        if groups is None:
             return torch.full_like(own, torch.nan)
-        labels, strong = self._clustered(A.flatten(1))
+        labels, strong = groups
         count = int(labels.max()) + 1
         if count == 0 and self.variant == "class_sensitive":
-            evidence.notices.append("no channels form a cluster, so the map is that of Grad-CAM")
             return own
         weights = torch.where(strong, own, 0.0)
         for cluster in range(count):
@@ -61,7 +63,11 @@ class CFCAM(WeightedMap):
         kept = strong | (labels != NOISE)
         return torch.softmax(weights.masked_fill(~kept, -torch.inf), 0)
 
-    def _clustered(self, cells: Tensor) -> tuple[Tensor, Tensor]:
+    def _groups(self, A: Features) -> tuple[Groups | None, ...]:
+        """What `_clustered` says of each sample; nothing of one that is not finite."""
+        return tuple(self._clustered(one) if bool(one.isfinite().all()) else None for one in A.flatten(2))
+
+    def _clustered(self, cells: Tensor) -> Groups:
         """Cluster of each channel (NOISE where none), and which channels are strong: these belong to no cluster."""
         norms = torch.linalg.vector_norm(cells.double(), dim=1)
         strong = norms >= torch.quantile(norms, self.important)
@@ -69,9 +75,7 @@ class CFCAM(WeightedMap):
         others = int((~strong).sum())
         if others > (1 if self.variant == "as_published" else 2):  # two have one distance: they would always be near
             apart = distances(cells[~strong], self.distance)
-            upper = apart[~torch.eye(others, dtype=torch.bool, device=apart.device)].cpu().numpy()
-            reach = max(1e-5, float(np.percentile(upper, 100 * self.reach)))
-            labels[~strong] = dbscan(apart, reach, max(2, int(self.density * others)))
+            labels[~strong] = dbscan(apart, max(1e-5, quantile(apart, self.reach)), max(2, int(self.density * others)))
         return labels, strong
 
     def _shared(self, gradient: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy.sparse.csgraph import connected_components
+from numpy.typing import NDArray
 from torch import Tensor
 
 Distance = Literal["euclidean", "cosine"]
@@ -23,10 +23,18 @@ def distances(points: Tensor, kind: Distance) -> Tensor:
         apart = 1 - points @ points.T
     else:
         gram = points @ points.T
-        squares = gram.diagonal()
-        apart = (squares[:, None] + squares - 2 * gram).clamp(min=0).sqrt()
-    apart.fill_diagonal_(0)
-    return apart
+        squares = gram.diagonal().clone()
+        apart = gram.mul_(-2).add_(squares).add_(squares[:, None]).clamp_(min=0).sqrt_()
+    return apart.fill_diagonal_(0)
+
+
+def quantile(apart: Tensor, share: float) -> float:
+    """The quantile of the distances between different points, each counted both ways, linear between two of them."""
+    below = apart.cpu().numpy()[np.tri(len(apart), k=-1, dtype=bool)]
+    place = (2 * len(below) - 1) * share
+    low, high = int(place) // 2, min((int(place) + 1) // 2, len(below) - 1)
+    order = np.partition(below, (low, high))
+    return float(order[low] + (order[high] - order[low]) * (place - int(place)))
 
 
 def dbscan(apart: Tensor, reach: float, least: int) -> Tensor:
@@ -39,9 +47,22 @@ def dbscan(apart: Tensor, reach: float, least: int) -> Tensor:
     near = (apart <= reach * (1 + _ROUNDING)).cpu().numpy()
     core = near.sum(1) >= least
     labels = np.full(len(near), NOISE)
-    if core.any():
-        _, labels[core] = connected_components(near[np.ix_(core, core)], directed=False)
-        touched = near[:, core]
-        lowest = np.where(touched, labels[core], len(near)).min(1)
-        labels = np.where(~core & touched.any(1), lowest, labels)
+    labels[core] = _joined(near[np.ix_(core, core)])
+    loose = np.flatnonzero(~core)
+    touched = near[np.ix_(loose, core)]
+    lowest = np.where(touched, labels[core], len(near)).min(1, initial=len(near))
+    labels[loose] = np.where(touched.any(1), lowest, NOISE)
     return torch.from_numpy(labels).to(apart.device)
+
+
+def _joined(near: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Number of the connected component of each point, in order of first points, by breadth first search."""
+    labels, count = np.full(len(near), NOISE), 0
+    for first in range(len(near)):
+        if labels[first] == NOISE:
+            front = np.arange(len(near)) == first
+            while front.any():
+                labels[front] = count
+                front = near[front].any(0) & (labels == NOISE)
+            count += 1
+    return labels

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
+
 from medxai.attribution.cam import LayerMap, WeightedMap
 from medxai.attribution.evidence import Evidence
 from medxai.attribution.principal import Component, aligned, first_component
 from medxai.core.protocols import Traits
-from medxai.shapes import Maps, Weights
+from medxai.shapes import Features, Maps, Weights
 
 _ENOUGH = 0.3
 
@@ -24,7 +26,7 @@ class EigenCAM(LayerMap):
     relu: bool = False
 
     def map(self, evidence: Evidence) -> Maps:
-        found = _reported(evidence, first_component(evidence.A))
+        found = _reported(evidence, evidence.shared(first_component))
         return aligned(found, evidence.A.abs().mean(1))
 
 
@@ -69,9 +71,12 @@ class FEM(WeightedMap):
     deviations: float = 2.0
 
     def weights(self, evidence: Evidence) -> Weights:
-        A = evidence.A.flatten(2)
-        threshold = A.mean(2, keepdim=True) + self.deviations * A.std(2, correction=0, keepdim=True)
-        return (threshold < A).float().mean(2)
+        return evidence.shared(self._extremes)
+
+    def _extremes(self, A: Features) -> Weights:
+        cells = A.flatten(2)
+        deviation, mean = torch.std_mean(cells, 2, correction=0, keepdim=True)
+        return (mean + self.deviations * deviation < cells).float().mean(2)
 
 
 def _reported(evidence: Evidence, found: Component) -> Maps:

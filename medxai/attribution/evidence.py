@@ -1,6 +1,8 @@
 """All that a class-activation method may look at: one layer of one pass, and one target."""
 
+from collections.abc import Callable
 from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
 
@@ -8,12 +10,15 @@ from medxai.attribution.joined import Joined
 from medxai.model.capture import Captured
 from medxai.shapes import Features, Scores
 
+T = TypeVar("T")
+
 
 class Evidence:
     """Activation and derivatives of one layer; a backward pass runs only where something asks for it."""
 
-    def __init__(self, captured: Captured | Joined, scores: Scores) -> None:
+    def __init__(self, captured: Captured | Joined, scores: Scores, found: dict[Any, Any] | None = None) -> None:
         self._captured, self.scores = captured, scores
+        self._found: dict[Any, Any] = {} if found is None else found
         self.details: dict[str, torch.Tensor] = {}
         self.notices: list[str] = []
         self.gross: Scores | None = None
@@ -27,6 +32,13 @@ class Evidence:
     def A(self) -> Features:
         """The layer's activation."""
         return self._captured.activation.detach()
+
+    def shared(self, compute: Callable[[Features], T]) -> T:
+        """compute(A), done once for all targets of a pass: for what the activation alone decides."""
+        if compute not in self._found:
+            self._found[compute] = compute(self.A)
+        known: T = self._found[compute]
+        return known
 
     @cached_property
     def G(self) -> Features:

@@ -11,7 +11,7 @@ from medxai.attribution.cam import LayerMap
 from medxai.attribution.evidence import Evidence
 from medxai.attribution.principal import aligned
 from medxai.core.protocols import Traits
-from medxai.shapes import Maps
+from medxai.shapes import Features, Maps
 
 Kernel = Literal["sigmoid", "rbf"]
 
@@ -33,15 +33,19 @@ class KPCACAM(LayerMap):
     landmarks: int = 4096
 
     def map(self, evidence: Evidence) -> Maps:
-        A = evidence.A
-        pooled = _pooled(A, self.landmarks)
-        if pooled.shape != A.shape:
+        coordinates, blocks = evidence.shared(self._component)
+        if blocks < coordinates[0].numel():
             evidence.notices.append(
-                f"the kernel component was found among {pooled[0, 0].numel()} averaged blocks of the layer's cells"
+                f"the kernel component was found among {blocks} averaged blocks of the layer's cells"
             )
+        return aligned(coordinates, evidence.A.abs().mean(1))
+
+    def _component(self, A: Features) -> tuple[Maps, int]:
+        """Each cell's coordinate, of arbitrary sign, and among how many blocks of cells the component was found."""
+        pooled = _pooled(A, self.landmarks)
         mean = A.flatten(2).mean(2)
         found = [self._one(A[i], pooled[i], mean[i]) for i in range(len(A))]
-        return aligned(torch.stack(found).view(len(A), *A.shape[2:]), A.abs().mean(1))
+        return torch.stack(found).view(len(A), *A.shape[2:]), pooled[0, 0].numel()
 
     def _one(self, cells: Tensor, pooled: Tensor, mean: Tensor) -> Tensor:
         marks = (pooled.flatten(1).T - mean).double()
