@@ -24,7 +24,7 @@ from medxai.attribution import (
     segmentation_cams,
     smooth,
 )
-from medxai.attribution.bottleneck import multi_layer, path
+from medxai.attribution.bottleneck import iba, multi_layer, path, regression
 from medxai.core.protocols import Attributor
 from medxai.errors import CatalogError, UnknownNameError
 from medxai.metrics import (
@@ -65,6 +65,8 @@ _METHODS: tuple[Callable[..., Attributor], ...] = (
     *opti_cam.METHODS,
     *poly_cam.METHODS,
     *combined.METHODS,
+    *iba.METHODS,
+    *regression.METHODS,
     *multi_layer.METHODS,
     *path.METHODS,
 )

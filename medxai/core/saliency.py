@@ -97,6 +97,6 @@ class Saliency:
     @property
     def _per_unit(self) -> float:
         """What turns interpolated contents of cells into a density whose integral over the seen grid is their sum."""
-        interpolated = read_on(self.data, self.geometry, self.seen).double().sum() * self.seen.voxel_size
-        total = self.data.double().sum()
+        interpolated = read_on(self.data.abs(), self.geometry, self.seen).double().sum() * self.seen.voxel_size
+        total = self.data.abs().double().sum()
         return float(total / interpolated) if float(interpolated) else 0.0

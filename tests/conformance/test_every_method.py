@@ -43,11 +43,16 @@ def network(name, ndim):
     return rising(model) if traits(name).reads == "score" else model
 
 
+SEARCH = {"beta": 0.1, "steps": 4, "rate": 2.0, "copies": 1}
 BRIEFLY = {  # the laws hold for any number
     "OptiCAM": {"steps": 10},
     "SSCAM": {"n": 4},
     "ISCAM": {"n": 4},
-    "MultiLayerIBA": {"method": IBA(beta=0.1, steps=4, rate=2.0, copies=1)},
+    "IBA": SEARCH,
+    "InverseIBA": SEARCH,
+    "RegressionIBA": SEARCH,
+    "InverseRegressionIBA": SEARCH,
+    "MultiLayerIBA": {"method": IBA(**SEARCH)},
 }
 
 

@@ -20,11 +20,16 @@ NETWORKS = {
     "swin": lambda: Swin(TimmMerging),
 }
 CLASSES = (2, 1)
+SEARCH = {"beta": 0.1, "steps": 4, "copies": 1}
 BRIEFLY = {
     "OptiCAM": {"steps": 5},
     "SSCAM": {"n": 2},
     "ISCAM": {"n": 2},
-    "MultiLayerIBA": {"method": IBA(beta=0.1, steps=4, copies=1)},
+    "IBA": SEARCH,
+    "InverseIBA": SEARCH,
+    "RegressionIBA": SEARCH,
+    "InverseRegressionIBA": SEARCH,
+    "MultiLayerIBA": {"method": IBA(**SEARCH)},
 }
 # what a method cannot do by its definition: no linear head on an average, no ReLU
 NO_HEAD, NO_RELU = "needs a linear head", "none between the image and the score"

@@ -29,8 +29,9 @@ class IBA(LayerMethod):
     `aim` and `value` state the objective L. `beta` trades bits against it; it does not transfer between models, so
     "auto" finds, by bisection, the largest that keeps a share `retention` of the score. `sigma` smooths the gate, in
     layer cells per axis, or `sigma_mm` in millimetres, which `explain` turns into cells. The noise looks like
-    `statistics`, or, without, has no mean and each channel's strength in this image. `voxels` bounds what is in the
-    network at a time. Published: beta 10, rate 1, 10 steps, sigma 1. Source: Schulz et al. 2020.
+    `statistics`, or, without, has no mean and each channel's strength in this image. With several `seeds` the map is
+    their mean, and their standard deviation is told. `voxels` bounds what is in the network at a time. Published: beta
+    10, rate 1, 10 steps, sigma 1. Source: Schulz et al. 2020.
     """
 
     traits: ClassVar[Traits] = Traits(
@@ -80,7 +81,8 @@ class IBA(LayerMethod):
         statistics = self.statistics.fits if self.statistics else of_one_image
         neck = Bottleneck.at(seen, captured, samples, statistics, seed, inverse=self._inverse)
         found, beta = self._searched(neck, settings)
-        told = {"map": found.bits, "beta": beta, **_diagnosis(found)}
+        maps = found.bits * neck.contributions(settings).sign() if self._signed else found.bits
+        told = {"map": maps, "beta": beta, **_diagnosis(found)}
         return {name: neck.of_targets(values) for name, values in told.items()}
 
     def _searched(self, neck: Bottleneck, settings: Settings) -> tuple[Found, Tensor]:
@@ -98,6 +100,7 @@ class IBA(LayerMethod):
         return best, 10**low
 
     _inverse: ClassVar[bool] = False
+    _signed: ClassVar[bool] = False
 
     @property
     def _objective(self) -> Objective:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from medxai.attribution.bottleneck.gate import Gate, bits
+from medxai.attribution.bottleneck.gate import Gate, bits, smooth
 from medxai.attribution.bottleneck.objective import Stakes
 from medxai.attribution.bottleneck.statistics import FeatureStatistics
 from medxai.attribution.passes import Pass
@@ -139,6 +139,24 @@ class Bottleneck:
             losses.append((terms + beta * information).detach())
             capacity.append(information.detach())
         return self._found(Gate.of(alpha.detach(), settings.sigma), losses, capacity, stakes, settings)
+
+    def contributions(self, settings: Settings, levels: int = 8) -> Tensor:
+        """What each cell adds to the score of each row on the way from noise to the features, smoothed, (r, *m).
+
+        The integral over lambda in [0, 1] of sum_k dy/dZ_k (R_k - e_k) at Z = lambda R + (1 - lambda) e, as the mean of
+        `levels` midpoints over `copies` of the noise: the sum over the cells is clean - noise. 0 where the noise
+        changes nothing.
+        """
+        live, dice = self._stakes(settings).live, self._dice(2)
+        found = torch.zeros((self.rows, 1, *self.features.shape[2:]), device=self.features.device)
+        for level in range(levels):
+            openness = torch.full_like(found, (level + 0.5) / levels).requires_grad_()
+            with torch.enable_grad():
+                drawn = self._draw(settings.copies, dice)
+                for rows, scores in self._scores(Gate(openness, 1 - openness), drawn, settings.at_once):
+                    (slope,) = torch.autograd.grad(scores[:, live[rows]].sum(), openness)
+                    found += slope / (levels * settings.copies)
+        return smooth(found, settings.sigma)[:, 0]
 
     @cached_property
     def deviation(self) -> Tensor:
