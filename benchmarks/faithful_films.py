@@ -33,7 +33,7 @@ def scores(model: torch.nn.Module, path: Path, name: str) -> tuple[Score, ...]:
     recipe = medxai.Recipe.from_yaml("configs/recipes/chest_xray_rgb.yaml")
     with torch.no_grad():
         likeliest = int(model.eval()(recipe.apply(case.image).images).argmax())
-    asking = medxai.Asking(model, medxai.ClassScore(likeliest), recipe, method(name), device="cpu")
+    asking = medxai.Asking(model, medxai.ClassScore(likeliest), recipe, method(name), "softmax", device="cpu")
     saliency = medxai.explain(model, case, asking.method, asking.target, recipe, device="cpu")
     return medxai.evaluate_model(saliency, case.image, asking, (*ASKED, *SANITY))
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from medxai.catalog import metrics
 from medxai.metrics.curves import Perturbation
 from medxai.metrics.imputation import Blur
-from medxai.metrics.probe import Probe
+from medxai.metrics.probe import Classes, Probe
 from medxai.metrics.spec import RUNGS
 from medxai.metrics.units import Cubes
 
@@ -36,8 +36,14 @@ def planted(shape: tuple[int, ...], seed: int) -> tuple[Probe, Mapping[str, Tens
     def score(images: Tensor) -> Tensor:
         return torch.sigmoid(6 * (images[:, 0] * weight).flatten(1).sum(1) - 3)
 
+    def answers(images: Tensor) -> Tensor:
+        p = score(images)
+        return torch.stack([1 - p, p], 1)
+
     removal = Perturbation(Cubes(2.0), Blur(6.0))
-    probe = Probe(bar, image, score, (1.0,) * len(shape), perturbation=removal)
+    probe = Probe(
+        bar, image, score, (1.0,) * len(shape), perturbation=removal, classes=Classes(answers, asked=(1,), others=(0,))
+    )
     blurred = Blur(2.0)(replace(probe, image=bar[None]).scene)(torch.ones(1, *shape, dtype=torch.bool))[0, 0]
     moved = bar.roll([10] + [0] * (len(shape) - 1), list(range(len(shape))))
     noise = torch.rand(shape, generator=draw)

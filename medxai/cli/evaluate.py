@@ -1,13 +1,24 @@
-"""The command that scores: a map, or a folder of chest-film maps, against annotations."""
+"""The command that scores: a map, a folder of chest-film maps, or a table of cases, against annotations."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from medxai.cli.evaluate_films import Films, ReaderPoints, TuneMaps, TuneTruth, score_folder
+from medxai.cli.evaluate_network import (
+    Asked,
+    AskedLink,
+    AskedMethod,
+    AskedOutput,
+    AskedRecipe,
+    AskedTarget,
+    AskedWeights,
+    Network,
+)
 from medxai.cli.options import AsJson, Device, FactoryArgs, MaskImage, Seed, Spacing
 from medxai.cli.reading import with_read_options
 from medxai.io.options import DEFAULT, ReadOptions
@@ -16,15 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from medxai.core.annotation import Annotation
-    from medxai.core.saliency import Saliency
-    from medxai.core.volume import Mask, Volume
+    from medxai.core.volume import Mask
     from medxai.evaluation import Evaluation, Score
-
-Asked = Annotated[str | None, typer.Option("--model", help="Factory of the network, to ask it too; as in explain.")]
-AskedWeights = Annotated[Path | None, typer.Option("--weights", help="Its weights.")]
-AskedRecipe = Annotated[Path | None, typer.Option("--recipe", help="Its preprocessing recipe.")]
-AskedTarget = Annotated[str | None, typer.Option("--target", help="What was explained.")]
-AskedMethod = Annotated[str | None, typer.Option("--method", help="The method, to ask it too.")]
 
 
 @with_read_options
@@ -56,11 +60,17 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
     places: Annotated[
         int, typer.Option("--places", min=0, help="Lay the finding at this many other places for a p-value.")
     ] = 0,
+    noise: Annotated[bool, typer.Option("--noise", help="Add a map of noise as a chance row.")] = False,
+    tune_maps: TuneMaps = None,
+    tune_truth: TuneTruth = None,
+    points: ReaderPoints = None,
     model: Asked = None,
     weights: AskedWeights = None,
     recipe: AskedRecipe = None,
     target: AskedTarget = None,
     method: AskedMethod = None,
+    output: AskedOutput = None,
+    link: AskedLink = None,
     factory_arg: FactoryArgs = None,
     spacing: Spacing = None,
     mask_image: MaskImage = None,
@@ -76,7 +86,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
     if saliency.is_dir():
         if preset != "chexlocalize" or len(masks) != 1:
             raise UsageError("A folder of maps is scored by --preset chexlocalize, against one annotation file.")
-        _films(saliency, masks[0], seed, as_json)
+        score_folder(Films(saliency, masks[0], tune_maps, tune_truth, points), seed, as_json)
         return
     with steps(3) as step:
         step("loading")
@@ -84,35 +94,29 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
         from medxai.cli.checks import read_region
         from medxai.evaluation import Chance, evaluate_labels
         from medxai.evaluation.agreement import sensitivity_to
+        from medxai.evaluation.presets import apart
 
+        told, asked = (None, None) if metric is None else apart(metric)
+        arguments = tuple(factory_arg or ())
+        network = Network(model, weights, recipe, target, image, method, output, link, arguments, device, seed)
+        asks = bool(asked) or (asked is None and model is not None)
+        if asks:
+            network.complete()
         found = medxai.load_overlay(saliency)
         drawn = _annotations(
             masks, labels or [], lambda path, label: read_region(path, label, spacing, options, mask_image)
         )
         within = None if domain is None else read_region(domain, None, spacing, options)
         shown = None if image is None else medxai.read_volume(image, options=options)
-        chance = Chance(shown, tuple(medxai.load_overlay(path) for path in other or ()), places=places, seed=seed)
+        others = tuple(medxai.load_overlay(path) for path in other or ())
+        chance = Chance(shown, others, noise, places, seed)
         step("scoring")
-        scored = evaluate_labels(found, drawn, metric, options, preset, chance, within)
+        scored = evaluate_labels(found, drawn, told, options, preset, chance, within)
         grid = next(iter(drawn.values())).geometry
         repeated = sensitivity_to(found, {path.name: medxai.load_overlay(path) for path in again or ()}, grid)
         step("asking")
-        network = _Network(model, weights, recipe, target, method, tuple(factory_arg or ()), device)
-        answers = _ask(found, shown, network, preset, seed)
+        answers = network.ask(found, shown, asked, preset, within) if asks and shown is not None else ()
     _show(scored, answers, {name: asdict(agreement) for name, agreement in repeated.items()}, as_json)
-
-
-@dataclass(frozen=True)
-class _Network:
-    """What the command line says of the network to ask."""
-
-    model: str | None
-    weights: Path | None
-    recipe: Path | None
-    target: str | None
-    method: str | None
-    arguments: tuple[str, ...]
-    device: str
 
 
 def _annotations(
@@ -129,68 +133,6 @@ def _annotations(
     if len(masks) > 1 and len(labels) < 2:
         return {"all readers": agreed(list(drawn.values())), **drawn}
     return dict(drawn)
-
-
-def _ask(found: "Saliency", image: "Volume | None", network: _Network, preset: str, seed: int) -> "Sequence[Score]":
-    """The scores that need the network, none where none is named. Raises UsageError for half of what that takes."""
-    from medxai import catalog
-    from medxai.cli.targets import parse_target
-    from medxai.errors import UsageError
-    from medxai.evaluation.asking import Asking, evaluate_model
-    from medxai.evaluation.presets import ASKED
-    from medxai.io.recipe import Recipe
-    from medxai.model.load import load_model, parse_factory_args
-
-    if network.model is None:
-        return ()
-    if image is None or network.weights is None or network.recipe is None or network.target is None:
-        raise UsageError(
-            "The network cannot be asked.", expected="--model with --weights, --recipe, --target and --image"
-        )
-    loaded = load_model(network.model, network.weights, factory_args=parse_factory_args(list(network.arguments)))
-    how = None if network.method is None else catalog.method(network.method, found.provenance.layer or "auto")
-    asking = Asking(
-        loaded, parse_target(network.target), Recipe.from_yaml(network.recipe), how, device=network.device, seed=seed
-    )
-    return evaluate_model(found, image, asking, ASKED.get(preset) if how is not None else None)
-
-
-def _films(folder: Path, truth: Path, seed: int, as_json: bool) -> None:
-    """CheXlocalize's own table of a folder of its map files."""
-    from medxai.cli.progress import steps
-    from medxai.cli.report import print_json, print_table
-
-    with steps(2) as step:
-        step("loading")
-        from medxai.evaluation.films import film_table, mean_over_findings, score_films
-        from medxai.io.chexlocalize import read_annotations
-
-        annotations = read_annotations(truth)
-        maps = sorted(path for ending in ("_map.npz", "_map.pkl") for path in folder.rglob(f"*{ending}"))
-        step("scoring")
-        rows = film_table(score_films(maps, annotations), seed)
-    hit, iou, left = mean_over_findings(rows)
-    if as_json:
-        overall = {"hit": None if isnan(hit) else hit, "iou": None if isnan(iou) else iou, "left_out": list(left)}
-        print_json({"findings": [row.as_dict() for row in rows], "mean_over_findings": overall})
-        return
-    print_table(
-        [
-            {
-                "finding": row.finding,
-                "films": row.films,
-                "annotated": row.annotated,
-                "hit rate": str(row.hit),
-                "mIoU (Otsu)": str(row.iou),
-                "mIoU (tuned thresholds)": str(row.iou_tuned),
-            }
-            for row in rows
-        ]
-    )
-    if not isnan(hit):
-        typer.echo(f"mean over the findings with 10 or more annotated films: hit rate {hit:.3f}, mIoU {iou:.3f}")
-    if left:
-        typer.echo(f"note: left out of the mean, too few annotated films: {', '.join(left)}")
 
 
 def _show(

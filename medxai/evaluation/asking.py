@@ -6,24 +6,29 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from medxai.catalog import find, metrics
+from medxai.core.geometry import Geometry
 from medxai.core.protocols import Attributor
+from medxai.core.resample import inside, read_on
 from medxai.core.saliency import Saliency
-from medxai.core.target import Target
+from medxai.core.target import ChannelScore, NeuronScore, RegressionScore, ReSTScore, Target
 from medxai.core.volume import Mask, Volume
 from medxai.errors import GeometryError, UsageError
+from medxai.evaluation.presets import asked
+from medxai.evaluation.question import groups, put
 from medxai.evaluation.score import Score
-from medxai.io.recipe import Prepared, Recipe
+from medxai.io.recipe import Recipe
 from medxai.metrics.chance import noise
 from medxai.metrics.curves import DEFAULT, Perturbation
-from medxai.metrics.probe import Probe
-from medxai.metrics.spec import MetricSpec, Undefined, reason
+from medxai.metrics.probe import Classes, Probe
+from medxai.metrics.spec import Undefined, reason
 from medxai.metrics.trial import Trial
 from medxai.model.device import pick_device
-from medxai.model.scoring import Link, Scorer
+from medxai.model.guard import untouched
+from medxai.model.scoring import Answers, Link, Scorer, laid_out
+from medxai.model.tap import Output, tapped
+from medxai.shapes import MaskArray
 
-FAITHFULNESS = ("deletion", "insertion", "comprehensiveness", "sufficiency", "faithfulness_correlation")
-SANITY = ("cascading_ssim", "cascading_spearman", "class_sensitivity", "max_sensitivity", "flip_equivariance")
+_OWN_UNIT = (RegressionScore, ReSTScore, ChannelScore, NeuronScore)
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,41 +36,65 @@ class Asking:
     """The model, what it is asked (`target`, after `link`), how the image is prepared, and the method if it is judged.
 
     `link` is "softmax" where classes exclude each other, "sigmoid" where each stands alone, "identity" for logits, for
-    regression, and for models that answer probabilities. `perturbation` says how faithfulness removes and what it puts
-    there.
+    regression, and for models that answer probabilities. Logits do not tell which, so without it only a target in a
+    unit of its own is asked. `perturbation` says how faithfulness removes and what it puts there, `output` which part
+    of the model's output is read, as in `medxai.explain`.
     """
 
     model: nn.Module
     target: Target
     recipe: Recipe
     method: Attributor | None = None
-    link: Link = "softmax"
+    link: Link | None = None
     perturbation: Perturbation = DEFAULT
+    output: Output = None
     device: str = "auto"
     seed: int = 0
+
+    @property
+    def own_unit(self) -> Link | None:
+        """The link of a target in a unit of its own; None where classes may or may not exclude each other."""
+        return "identity" if isinstance(self.target, _OWN_UNIT) else None
+
+    @property
+    def scale(self) -> Link:
+        """`link`, or that of a target in a unit of its own. Raises UsageError where neither decides."""
+        link = self.link or self.own_unit
+        if link is None:
+            raise UsageError(
+                "Nothing says how this output becomes a score.",
+                expected='link "softmax" where classes exclude each other, "sigmoid" where each stands alone, '
+                '"identity" for logits, probabilities and regression',
+                found=f"{self.target} without a link",
+                remedy="State it: Asking(..., link=...), or --link.",
+            )
+        return link
 
 
 def probe_of(saliency: Saliency, image: Volume, asking: Asking, domain: Mask | None = None) -> Probe:
     """The probe of a saliency: the map read on the model's grid, with the image as the model sees it.
 
-    A `domain` on that grid (body, lungs) bounds what is removed. Raises GeometryError where it lies on another grid,
-    and what the recipe raises.
+    What the target takes from the intact image (a predicted region, the nearest classes) is fixed there, see
+    `medxai.evaluation.question`. A `domain` (body, lungs) bounds what is removed: where its linear interpolation is one
+    half or more. Raises GeometryError where one of domain and image is in millimetres and the other is not, UsageError
+    where nothing says how the output becomes a score, and what the recipe raises.
     """
     prepared = asking.recipe.apply(image)
-    if domain is not None and not domain.geometry.same(prepared.geometry):
-        raise GeometryError(
-            "The domain lies on another grid than the model's.",
-            expected=f"{prepared.geometry}",
-            found=f"{domain.geometry}",
-        )
+    images, link = prepared.images.to(pick_device(asking.device)), asking.scale
+    network = tapped(asking.model, asking.output, tuple(images.shape))
+    with untouched(network, images.device) as asked_of:
+        intact = asked_of(laid_out(images))
+    goal = put(asking.target, intact, link)
+    sides = groups(goal, intact)
     return Probe(
         saliency.on(prepared.geometry),
-        prepared.images[0].to(pick_device(asking.device)),
-        Scorer(asking.model, asking.target, asking.link),
-        _spacing(prepared),
-        None if domain is None else domain.data,
+        images[0],
+        Scorer(network, goal, link),
+        prepared.geometry.spacing_mm if prepared.geometry.units == "mm" else None,
+        None if domain is None else _laid(domain, prepared.geometry),
         asking.perturbation,
         asking.seed,
+        classes=None if sides is None else Classes(Answers(network, link), *sides),
     )
 
 
@@ -80,40 +109,39 @@ def trial_of(images: Sequence[Volume], asking: Asking) -> Trial:
     if len({tuple(one.shape) for one in prepared}) != 1:
         raise UsageError("The images of a trial have one shape.", found=f"{[tuple(one.shape) for one in prepared]}")
     batch = torch.cat(prepared).to(pick_device(asking.device))
-    return Trial(asking.method, asking.model, batch, asking.target, seed=asking.seed, link=asking.link)
+    network = tapped(asking.model, asking.output, tuple(batch.shape))
+    return Trial(asking.method, network, batch, asking.target, seed=asking.seed, link=asking.link or asking.own_unit)
 
 
 def evaluate_model(
-    saliency: Saliency, image: Volume, asking: Asking, names: Sequence[str] | None = None, domain: Mask | None = None
+    saliency: Saliency,
+    image: Volume,
+    asking: Asking,
+    names: Sequence[str] | None = None,
+    domain: Mask | None = None,
+    preset: str = "basic",
 ) -> tuple[Score, ...]:
     """Score `saliency` by metrics that ask the model: faithfulness, and with a method sanity and robustness too.
 
-    `names` picks rows of the catalogue that need a probe or a method; without it `FAITHFULNESS` (some 200 images, and
-    as many for the noise), and `SANITY` where `asking` has a method. Beside each faithfulness score stands that of a
-    map of noise. A degenerate map gives NaN and the reason. Raises UsageError for a metric of another kind.
+    `names` picks rows of the catalogue that need a probe or a method; without it those of the preset, of which some
+    need `asking.method`. Beside each faithfulness score stands that of a map of noise. A degenerate map gives NaN and
+    the reason. Raises UsageError for a metric of another kind.
     """
-    rows = _rows(names, asking)
-    probe = probe_of(saliency, image, asking, domain)
-    blind = probe.of(noise(probe.saliency, asking.seed))
-    trial = trial_of([image], asking) if any(row.needs == "method" for row in rows) else None
+    rows = asked(names, preset, asking.method is not None)
+    needs = {row.needs for row in rows}
+    probe = probe_of(saliency, image, asking, domain) if "probe" in needs else None
+    blind = None if probe is None else probe.of(noise(probe.saliency, asking.seed))
+    trial = trial_of([image], asking) if "method" in needs else None
     degenerate = "" if saliency.status.ok else f"degenerate map: {saliency.status.reason}"
     scores = []
     for row in rows:
-        asked = probe if row.needs == "probe" else trial
-        value = Undefined(degenerate) if degenerate else row.fn(asked)
+        value = Undefined(degenerate) if degenerate else row.fn(probe if row.needs == "probe" else trial)
         chance = {"noise": float(row.fn(blind))} if row.needs == "probe" else {}
         scores.append(Score(row.name, float(value), chance, reason(value), row.unit, row.best))
     return tuple(scores)
 
 
-def _rows(names: Sequence[str] | None, asking: Asking) -> tuple[MetricSpec, ...]:
-    wanted = (*FAITHFULNESS, *(SANITY if asking.method is not None else ())) if names is None else tuple(names)
-    rows = tuple(find(metrics(), name) for name in wanted)
-    for row in rows:
-        if row.needs not in {"probe", "method"}:
-            raise UsageError(f"{row.name!r} does not ask the model.", remedy="Use medxai.evaluate.")
-    return rows
-
-
-def _spacing(prepared: Prepared) -> tuple[float, ...] | None:
-    return prepared.geometry.spacing_mm if prepared.geometry.units == "mm" else None
+def _laid(domain: Mask, grid: Geometry) -> MaskArray:
+    if domain.geometry.units != grid.units:
+        raise GeometryError("Domain and image must both state their pixel size, or neither.")
+    return (read_on(domain.data.float(), domain.geometry, grid) >= 0.5) & inside(domain.geometry, grid)

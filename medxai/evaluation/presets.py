@@ -25,9 +25,9 @@ PRESETS: Mapping[str, tuple[str, ...] | None] = MappingProxyType(
 )
 """What a map and a mask suffice for; `full` is all of it."""
 
-ASKED: Mapping[str, tuple[str, ...]] = MappingProxyType({"arun": ("cascading_ssim", "cascading_spearman")})
-"""What a preset asks of the network and the method too: of the criteria of Arun et al. 2021 the second, sensitivity to
-the weights. Repeatability and reproducibility compare with the maps of other trainings and architectures."""
+FAITHFULNESS = ("deletion", "insertion", "comprehensiveness", "sufficiency", "faithfulness_correlation")
+SANITY = ("cascading_ssim", "cascading_spearman", "class_sensitivity", "max_sensitivity", "flip_equivariance")
+RANDOMISATION = ("cascading_ssim", "cascading_spearman")
 
 
 def chosen(names: Sequence[str] | None, preset: str = "basic") -> tuple[MetricSpec, ...]:
@@ -48,3 +48,32 @@ def chosen(names: Sequence[str] | None, preset: str = "basic") -> tuple[MetricSp
                 f"{row.name!r} is not scored from a map and a mask alone.", found=f"a metric that needs a {row.needs}"
             )
     return rows
+
+
+def asked(names: Sequence[str] | None, preset: str = "basic", method: bool = False) -> tuple[MetricSpec, ...]:
+    """The rows that ask the network: the named ones or, without names, those of the preset.
+
+    `full` is every metric that needs a probe and, with a `method`, every one that needs that; `arun` the sensitivity
+    to the weights; any other preset the cheaper ones (some 200 images, as many for the noise).
+
+    Raises UnknownNameError, and UsageError for a metric that does not ask the network.
+    """
+    table = metrics()
+    _ = find(PRESETS, preset)
+    if names is None and preset == "full":
+        kinds = {"probe", "method"} if method else {"probe"}
+        return tuple(row for row in table.values() if row.needs in kinds)
+    cheap = (*FAITHFULNESS, *(SANITY if method else ()))
+    wanted = (RANDOMISATION if preset == "arun" and method else cheap) if names is None else tuple(names)
+    rows = tuple(find(table, name) for name in wanted)
+    for row in rows:
+        if row.needs not in {"probe", "method"}:
+            raise UsageError(f"{row.name!r} does not ask the model.", remedy="Use medxai.evaluate.")
+    return rows
+
+
+def apart(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of metrics of a map and a mask, and of those that ask the network. Raises UnknownNameError."""
+    table = metrics()
+    told = tuple(name for name in names if find(table, name).needs in {"map", "mask"})
+    return told, tuple(name for name in names if name not in told)

@@ -65,6 +65,36 @@ class FilmMap:
     probability: float
 
 
+@dataclass(frozen=True)
+class Points:
+    """Where a reader saw the findings: pixels (x, y) by film and finding."""
+
+    entries: Mapping[str, Mapping[str, tuple[tuple[float, float], ...]]]
+
+    def of(self, film: str, finding: str) -> tuple[tuple[float, float], ...]:
+        """The points of a finding on a film; none where the reader set none."""
+        return self.entries.get(film, {}).get(finding, ())
+
+
+def read_points(path: str | Path) -> Points:
+    """A reader's points: a JSON object of films, each an object of findings, each a list of [x, y]. InputError else."""
+    entries = read_annotations(path).entries
+    try:
+        points = {
+            film: {
+                name: tuple((float(x), float(y)) for x, y in places)
+                for name, places in own.items()
+                if name != "img_size"
+            }
+            for film, own in entries.items()
+        }
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{path} holds no points.", expected="a list of [x, y] per finding and film", found=f"{error}"
+        ) from error
+    return Points(points)
+
+
 def read_annotations(path: str | Path) -> Annotations:
     """The annotations of a JSON file, polygons (with img_size) or segmentations (run lengths). Raises InputError."""
     path = Path(path)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from medxai.errors import MaskError
 from medxai.metrics.places import Voxels, region, touching
 from medxai.metrics.reading import Reading
 from medxai.metrics.spec import MetricSpec, Undefined
@@ -85,18 +86,32 @@ def hit(values: Map, mask: MaskArray) -> float:
 
 
 def human_hit(points: Sequence[tuple[float, float]], mask: MaskArray) -> float:
-    """1 where any of a reader's points (x, y) lies in the mask, else 0; a reader without a point misses."""
+    """1 where any of a reader's points (x, y) lies in the mask, else 0; a reader without a point misses.
+
+    Raises MaskError for a point beside the film.
+    """
+    rows, columns = mask.shape
+    beside = [point for point in points if not (0 <= point[0] < columns and 0 <= point[1] < rows)]
+    if beside:
+        raise MaskError(
+            "A point lies beside its film.", expected=f"within {columns} x {rows} pixels", found=f"{beside[0]}"
+        )
     if not bool(mask.any()):
         return Undefined("empty mask")
     return float(any(bool(mask[int(y), int(x)]) for x, y in points))
 
 
-def tuned_threshold(maps: Sequence[Map], masks: Sequence[MaskArray], candidates: Sequence[float] = CANDIDATES) -> float:
-    """The first of the thresholds with the largest mean IoU over the films where it is defined."""
-    means = [_mean([iou(region_above(v, t), m) for v, m in zip(maps, masks, strict=True)]) for t in candidates]
+def overlaps(values: Map, mask: MaskArray) -> tuple[float, ...]:
+    """The IoU of an enlarged map at each of the `CANDIDATES`."""
+    return tuple(iou(region_above(values, threshold), mask) for threshold in CANDIDATES)
+
+
+def best_threshold(rows: Sequence[Sequence[float]]) -> float:
+    """The first of the `CANDIDATES` with the largest mean, over films, of their `overlaps` that are defined."""
+    means = [_mean(column) for column in zip(*rows, strict=True)]
     if all(isnan(mean) for mean in means):
         return Undefined("no film has both a region and an annotation")
-    return candidates[int(np.nanargmax(means))]
+    return CANDIDATES[int(np.nanargmax(means))]
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from jaxtyping import Float64, Int
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from medxai.errors import GeometryError
+from medxai.errors import GeometryError, UsageError
 from medxai.metrics.curves import DEFAULT, Curve, Perturbation
 from medxai.metrics.imputation import Fill
 from medxai.metrics.scene import Image, Scene
@@ -17,6 +17,22 @@ from medxai.shapes import Images, Map, MaskArray, Scores
 
 Ranks = Int[Tensor, " u"]
 PerUnit = Float64[Tensor, " u"]
+Answered = Float64[Tensor, "n k"]
+
+ALPHAS = tuple(round(0.1 * i, 1) for i in range(1, 10))
+"""Shares of the map that RFxG replaces."""
+
+
+@dataclass(frozen=True, eq=False)
+class Classes:
+    """The classes that a map was `asked` for, the `others` it was to tell them from, and a function that answers all.
+
+    `answers` takes a batch (n, channel, *space) to a table (n, class), without gradients.
+    """
+
+    answers: Callable[[Images], Float[Tensor, "n k"]]
+    asked: tuple[int, ...]
+    others: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +41,9 @@ class Probe:
 
     `score` answers a batch (n, channel, *space) with one number per image, without gradients: a probability or a
     logit. Voxels where `saliency` is NaN or `domain` is False are never perturbed and count nowhere. `spacing` is in
-    mm per axis, None where it is unknown. Every random draw depends on `seed` alone, and no more than `batch`
-    perturbed images exist at a time. What several metrics need (units, baseline, curves) is computed once.
+    mm per axis, None where it is unknown. `classes` is for metrics that compare classes. Every random draw depends on
+    `seed` alone, and no more than `batch` perturbed images exist at a time. What several metrics need (units, baseline,
+    curves) is computed once.
     """
 
     saliency: Map
@@ -37,6 +54,7 @@ class Probe:
     perturbation: Perturbation = DEFAULT
     seed: int = 0
     batch: int = 16
+    classes: Classes | None = None
 
     def __post_init__(self) -> None:
         if self.domain is not None and self.domain.shape != self.saliency.shape:
@@ -98,6 +116,24 @@ class Probe:
         """By how much the removal of each unit alone lowers the score; as many images as there are units."""
         left = self.answers(_singles(self.units.count, self.batch))
         return self.intact - left
+
+    @cached_property
+    def by_class(self) -> Answered:
+        """What is answered for every class: of the intact image, then with the top 10, 20 .. 90 % of the units gone.
+
+        Raises UsageError where nothing is known of classes.
+        """
+        if self.classes is None:
+            raise UsageError("This probe compares no classes.", expected="Probe(..., classes=Classes(answers, asked))")
+        answers, found = self.classes.answers, list[Tensor]()
+
+        def watch(images: Images) -> Tensor:
+            found.append(answers(images).double().cpu())
+            return found[-1][:, 0]
+
+        watch(self.image[None])
+        replace(self, score=watch).after(ALPHAS)
+        return torch.cat(found)
 
     def ranked(self, values: PerUnit, stream: int = 0) -> Ranks:
         """0 for the unit of highest value, then on; ties fall in an order drawn from the seed."""

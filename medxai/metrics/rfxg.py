@@ -6,20 +6,21 @@ all four. "released" are the integrals of the authors' published code; its CGC a
 so cannot tell a class from its alternatives.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float64
 from torch import Tensor
 
 from medxai.errors import TargetError
-from medxai.metrics.probe import Probe
-from medxai.shapes import Images
+from medxai.metrics.probe import ALPHAS, Classes, Probe
+from medxai.metrics.spec import Better, MetricSpec, Undefined
 
 Form = Literal["signed", "released"]
-ALPHAS = tuple(round(0.1 * i, 1) for i in range(1, 10))
+_ANY = float("inf")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,17 +44,9 @@ class Path:
         return area / float(self.alpha[-1] - self.alpha[0]) if form == "signed" else area
 
 
-def path(probe: Probe, answers: Callable[[Images], Float[Tensor, "n k"]], alphas: Sequence[float] = ALPHAS) -> Path:
-    """The path of the probe's map, units and baseline; `answers` gives all classes of a batch."""
-    found: list[Tensor] = []
-
-    def watch(images: Images) -> Tensor:
-        found.append(answers(images).double().cpu())
-        return found[-1][:, 0]
-
-    replace(probe, score=watch).after(alphas)
-    intact = answers(probe.image[None])[0].double().cpu()
-    return Path(torch.tensor(alphas, dtype=torch.float64), torch.cat(found), intact)
+def path(probe: Probe) -> Path:
+    """The path of the probe's map, units and baseline. Raises UsageError where it knows nothing of classes."""
+    return Path(torch.tensor(ALPHAS, dtype=torch.float64), probe.by_class[1:], probe.by_class[0])
 
 
 def contrastive_class_score(found: Path, a: int, b: int, form: Form = "signed") -> float:
@@ -85,3 +78,58 @@ def contrastive_group_score(found: Path, a: Sequence[int], b: Sequence[int], for
     """
     sign = 1 if form == "released" else -1
     return found.area((found.change(b) + sign * found.change(a)) / 2, form)
+
+
+def rfxg_ccs(probe: Probe, form: Form = "signed") -> float:
+    """RFxG's contrastive class score, why one class and not another: the fall of the margin between them."""
+    classes = _compared(probe, alone=True, against=1)
+    if isinstance(classes, Undefined):
+        return classes
+    return contrastive_class_score(path(probe), classes.asked[0], classes.others[0], form)
+
+
+def rfxg_cgc(probe: Probe, form: Form = "signed") -> float:
+    """RFxG's class-group contrastivity, why a class and not its group: half its fall plus half their rise."""
+    classes = _compared(probe, alone=True)
+    if isinstance(classes, Undefined):
+        return classes
+    return class_group_contrastivity(path(probe), classes.asked[0], classes.others, form)
+
+
+def rfxg_pgs(probe: Probe, form: Form = "signed") -> float:
+    """RFxG's pointwise group score, why this class or group: the mean fall of its probabilities."""
+    classes = _compared(probe, against=0)
+    return classes if isinstance(classes, Undefined) else pointwise_group_score(path(probe), classes.asked, form)
+
+
+def rfxg_cgs(probe: Probe, form: Form = "signed") -> float:
+    """RFxG's contrastive group score, why one group and not another: half its fall plus half their rise."""
+    classes = _compared(probe)
+    if isinstance(classes, Undefined):
+        return classes
+    return contrastive_group_score(path(probe), classes.asked, classes.others, form)
+
+
+def _compared(probe: Probe, alone: bool = False, against: int | None = None) -> Classes | Undefined:
+    """The probe's classes: one if `alone`, set against `against` others, or against one or more."""
+    classes = probe.classes
+    if probe.silent or classes is None:
+        return Undefined(probe.silent or "the target names no classes")
+    if alone and len(classes.asked) != 1:
+        return Undefined("the target asks about several classes")
+    if against != 0 and not classes.others:
+        return Undefined("the target sets its class against no other")
+    return Undefined("the target sets its class against several") if against == 1 != len(classes.others) else classes
+
+
+_QUESTIONS = (rfxg_ccs, rfxg_cgc, rfxg_pgs, rfxg_cgs)
+_RELEASED: tuple[Better, ...] = ("lower", "neither", "higher", "neither")
+METRICS = (
+    *(MetricSpec(fn, "probe", None, (-_ANY, _ANY), claims=("exact", "random", "inverted")) for fn in _QUESTIONS),
+    *(
+        MetricSpec(
+            partial(fn, form="released"), "probe", None, (-_ANY, _ANY), better=better, name=f"{fn.__name__}_released"
+        )
+        for fn, better in zip(_QUESTIONS, _RELEASED, strict=True)
+    ),
+)

@@ -12,6 +12,7 @@ from torch import nn
 
 from medxai.core.protocols import Attribution, Attributor
 from medxai.core.target import Target
+from medxai.errors import TargetError, UsageError
 from medxai.metrics.similarity import on_grid
 from medxai.metrics.spec import Undefined
 from medxai.model.guard import bare, seeded, untouched
@@ -37,7 +38,7 @@ class Trial:
     stages: int = 8
     seed: int = 0
     batch: int = 8
-    link: Link = "softmax"
+    link: Link | None = None
 
     @cached_property
     def attributions(self) -> Sequence[Attribution]:
@@ -88,8 +89,10 @@ class Trial:
     def output(self, images: Images) -> torch.Tensor:
         """The model's output, a tensor, without gradients."""
         with untouched(self.model, images.device) as network:
-            answer: torch.Tensor = network(images.float()).detach()
-        return answer
+            answer = network(images.float())
+        if not isinstance(answer, torch.Tensor):
+            raise TargetError("This metric reads one tensor.", found=type(answer).__name__, remedy="Name its part.")
+        return answer.detach()
 
     def mean(self, values: Iterable[float], otherwise: str) -> float:
         """The mean of the defined values; where there is none, undefined for the method's own reason or `otherwise`."""
@@ -97,7 +100,11 @@ class Trial:
         return fmean(defined) if defined else Undefined(self.silent or otherwise)
 
     def scores(self, images: Images) -> Scores:
-        """The target's score of each image after the link, a probability by default; without gradients."""
+        """The target's score of each image after the link, without gradients. Raises UsageError without a link."""
+        if self.link is None:
+            raise UsageError(
+                "Nothing says how this output becomes a score.", expected="a link: softmax, sigmoid or identity"
+            )
         return Scorer(self.model, self.target, self.link)(images)
 
     def copy(self) -> nn.Module:

@@ -11,11 +11,11 @@ from medxai.attribution.gradient_cams import GradCAM
 from medxai.core.target import ClassScore
 from medxai.metrics.curves import Perturbation, even_levels
 from medxai.metrics.imputation import Constant
-from medxai.metrics.probe import Probe
+from medxai.metrics.probe import Classes, Probe
 from medxai.metrics.spec import reason
 from medxai.metrics.trial import Trial
 from medxai.metrics.units import Cubes
-from medxai.model.scoring import Scorer
+from medxai.model.scoring import Answers, Scorer
 from tests.metrics.methods import Edges, Nothing
 from tests.metrics.probes import convolutional, draw
 from tests.networks import LAYER, images, in_three_dimensions, net
@@ -33,7 +33,7 @@ COARSE = Perturbation(Cubes(3, "voxel"), Constant(), even_levels(6))
 
 
 def trial(ndim, method, **facts):
-    return Trial(method, net(ndim), images(ndim), ClassScore(1), draws=2, stages=2, **facts)
+    return Trial(method, net(ndim), images(ndim), ClassScore(1), draws=2, stages=2, link="softmax", **facts)
 
 
 def state(model):
@@ -79,7 +79,9 @@ def test_no_more_images_than_a_batch_exist_and_the_field_alone_changes(metric, s
     domain[:2] = False
     image = draw(1, *shape)
     before = image.clone()
-    metric.fn(Probe(draw(*shape, seed=1), image, watch, domain=domain, perturbation=COARSE, batch=5))
+    classes = Classes(lambda x: torch.stack([watch(x), x.flatten(1).amax(1)], 1), asked=(0,), others=(1,))
+    values = draw(*shape, seed=1)
+    metric.fn(Probe(values, image, watch, domain=domain, perturbation=COARSE, batch=5, classes=classes))
     assert max(len(x) for x in asked) <= 5
     assert all(torch.equal(x[:, :, ~domain], image[:, ~domain].expand(len(x), -1, -1)) for x in asked)
     assert torch.equal(image, before)
@@ -90,7 +92,13 @@ def test_one_slice_scores_as_the_plane(metric):
     """Units and baselines of voxels; supervoxels and noise see one more axis of one voxel."""
     flat = convolutional((9, 11), perturbation=COARSE)
     deep = in_three_dimensions(flat.score.model)
-    solid = Probe(flat.saliency[None], flat.image[:, None], Scorer(deep, ClassScore(1), "softmax"), perturbation=COARSE)
+    solid = replace(
+        flat,
+        saliency=flat.saliency[None],
+        image=flat.image[:, None],
+        score=Scorer(deep, ClassScore(1), "softmax"),
+        classes=replace(flat.classes, answers=Answers(deep)),
+    )
     if metric.name == "irof":
         assert abs(metric.fn(solid) - metric.fn(flat)) < 0.02
     else:

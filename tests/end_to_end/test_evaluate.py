@@ -17,8 +17,9 @@ from medxai.core.saliency import Provenance, Saliency, Status
 from medxai.core.volume import Mask, Volume
 from medxai.errors import GeometryError, InputError, UnknownNameError, UsageError
 from medxai.evaluation import Chance, evaluate, evaluate_labels
-from medxai.evaluation.films import FilmScore, film_table, mean_over_findings, score_films, tuned_cutoff
+from medxai.evaluation.films import FilmScore, film_table, mean_over_findings, score_films, tune, tuned_cutoff
 from medxai.io.chexlocalize import read_annotations
+from medxai.metrics.chexlocalize import CANDIDATES
 from medxai.metrics.localisation import mass_in_mask
 from medxai.metrics.reading import Reading
 from tests.truth import command, patient, save
@@ -191,10 +192,19 @@ def test_the_network_and_the_method_are_asked_too(tmp_path):
     assert CliRunner().invoke(app, explain).exit_code == 0
     network = explain[2:12]
     words = (tmp_path / "out" / "saliency.nii.gz", tmp_path / "spots.nii.gz", "--image", image, *network)
-    found = json.loads(call(*words, "--target", 1, "--preset", "arun", "--device", "cpu", "--json"))
+    words = (*words, "--target", 1, "--device", "cpu")
+    found = json.loads(call(*words, "--preset", "arun", "--json"))
     assert [row["metric"] for row in found["scores"]] == ["average_precision"]
     assert [row["metric"] for row in found["asked"]] == ["cascading_ssim", "cascading_spearman"]
     assert all(row["value"] is not None or row["reason"] for row in found["asked"])
+    names = ("--metric", "auroc", "--metric", "deletion", "--metric", "rfxg_pgs")
+    both = json.loads(call(*words, *names, "--link", "softmax", "--json"))
+    assert [row["metric"] for row in both["scores"]] == ["auroc"]
+    assert {row["metric"]: row["value"] is not None for row in both["asked"]} == {"deletion": True, "rfxg_pgs": True}
+    within = json.loads(call(*words, *names, "--link", "softmax", "--domain", tmp_path / "spots.nii.gz", "--json"))
+    assert within["asked"][0]["value"] != both["asked"][0]["value"]
+    refused = CliRunner().invoke(app, ["evaluate", *map(str, words), "--metric", "deletion"])
+    assert "how this output becomes a score" in str(refused.exception)
 
 
 def test_a_folder_of_films(data_dir, tmp_path):
@@ -213,10 +223,50 @@ def test_a_folder_of_films(data_dir, tmp_path):
     pickles = sorted((folder / "gradcam_maps_val").iterdir())
     gated = score_films(pickles, truth, cutoffs={"Cardiomegaly": 0.2})
     assert [score.iou_all for score in gated] == [0.0, 0.0]
+    tuned = tune(pickles, truth)
+    assert tuned.films == {gated[0].film}
+    assert set(tuned.thresholds) == set(tuned.cutoffs) == {score.finding for score in gated}
+    by_hand = {t: score_films(pickles[1:], truth, {"Cardiomegaly": t})[0].iou_tuned for t in CANDIDATES}
+    assert by_hand[tuned.thresholds["Cardiomegaly"]] == max(by_hand.values())
+    with pytest.raises(InputError, match="tuned on patients that are scored"):
+        tuned.refuse(gated)
     with pytest.raises(InputError, match="two maps"):
         score_films([pickles[0], pickles[0]], truth)
     with pytest.raises(InputError, match="annotated film"):
         score_films([], truth)
+
+
+def test_films_are_set_beside_a_reader_and_tuned_on_others(data_dir, tmp_path):
+    """The map's own peak as the reader's point: no map can fall behind it. Tuned on the film of another patient."""
+    folder = data_dir("cxr/chexlocalize")
+    maps, truth = folder / "gradcam_maps_npz", folder / "gt_segmentations_val.json"
+    name = "patient64541_study1_view1_frontal"
+    drawn = json.loads((folder / "gt_annotations_val.json").read_text())[name]
+    inside = {finding: [np.mean(drawn[finding][0], 0).tolist()] for finding in drawn if finding != "img_size"}
+    (tmp_path / "points.json").write_text(json.dumps({name: inside}))
+    other = tmp_path / "others" / "patient2_study1_view1_frontal"
+    other.mkdir(parents=True)
+    for path in (maps / name).glob("*_map.npz"):
+        (other / path.name).write_bytes(path.read_bytes())
+    renamed = {other.name: json.loads(truth.read_text())[name]}
+    (tmp_path / "others.json").write_text(json.dumps(renamed))
+    words = (maps, truth, "--preset", "chexlocalize", "--points", tmp_path / "points.json")
+    tune_on = ("--tune-maps", tmp_path / "others", "--tune-truth", tmp_path / "others.json")
+    found = json.loads(call(*words, *tune_on, "--json"))
+    rows = {row["finding"]: row for row in found["findings"]}
+    assert {finding for finding, row in rows.items() if "reader" in row} == set(inside)
+    for finding in inside:
+        assert rows[finding]["reader"]["mean"] in {0.0, 1.0}
+        threshold = found["tuned"]["thresholds"][finding]
+        overlaps = [score.iou_tuned for score in score_films(
+            [maps / name / f"{finding.replace(' ', '_')}_map.npz"], read_annotations(truth), {finding: threshold}
+        )]  # fmt: skip
+        shown = rows[finding]["iou_tuned"]["mean"]
+        assert shown is None or shown == pytest.approx(overlaps[0])
+    assert found["tuned"]["films"] == 1
+    assert "reader's hit rate" in call(*words)
+    half = CliRunner().invoke(app, ["evaluate", *map(str, words), "--tune-maps", str(tmp_path)])
+    assert isinstance(half.exception, UsageError)
 
 
 def film(patient, number, finding="Edema", hit=1.0, iou=0.5, probability=0.7):

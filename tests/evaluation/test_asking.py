@@ -10,12 +10,24 @@ from monai.transforms import Compose, Resize
 
 from medxai.attribution.gradient_cams import GradCAM
 from medxai.core.geometry import Geometry
-from medxai.core.saliency import Status
-from medxai.core.target import ClassScore, SignedScore
+from medxai.core.saliency import Provenance, Saliency, Status
+from medxai.core.target import (
+    ClassScore,
+    ContrastScore,
+    FinerScore,
+    GroupContrastScore,
+    GroupScore,
+    MarginScore,
+    RegionScore,
+    RegressionScore,
+    SignedScore,
+)
 from medxai.core.volume import Case, Mask, Volume
 from medxai.errors import GeometryError, TargetError, UsageError
 from medxai.evaluation.agreement import agreement, sensitivity_to
-from medxai.evaluation.asking import FAITHFULNESS, SANITY, Asking, evaluate_model, probe_of, trial_of
+from medxai.evaluation.asking import Asking, evaluate_model, probe_of, trial_of
+from medxai.evaluation.presets import FAITHFULNESS, SANITY
+from medxai.evaluation.question import groups, put
 from medxai.explanation import explain
 from medxai.io.recipe import Recipe
 from medxai.metrics.curves import Perturbation
@@ -40,7 +52,7 @@ def asked(ndim, units="mm", **facts):
         GradCAM(layer="act"),
         perturbation=Perturbation(Cubes(6.0 if units == "mm" else 3.0, "mm" if units == "mm" else "voxel"), Constant()),
         device="cpu",
-        **facts,
+        **{"link": "softmax", **facts},
     )
     return case, asking, explain(asking.model, case, asking.method, asking.target, recipe, device="cpu")
 
@@ -95,8 +107,76 @@ def test_a_domain_bounds_what_is_removed():
     domain[:10] = True
     probe = probe_of(saliency, case.image, asking, Mask(domain, grid))
     assert torch.equal(probe.scene.field, domain)
-    with pytest.raises(GeometryError, match="another grid"):
-        probe_of(saliency, case.image, asking, case.masks["box"])
+    box = case.masks["box"]
+    elsewhere = probe_of(saliency, case.image, asking, box).scene.field
+    share = float(elsewhere.float().mean()) / float(box.data.float().mean())
+    assert share == pytest.approx(1, abs=0.3)
+    with pytest.raises(GeometryError, match="pixel size"):
+        probe_of(saliency, case.image, asking, Mask(box.data, Geometry(np.eye(4), box.geometry.shape, "unknown")))
+
+
+def test_nothing_guesses_how_an_output_becomes_a_score():
+    case, asking, saliency = asked(2, link=None)
+    with pytest.raises(UsageError, match="how this output becomes a score"):
+        evaluate_model(saliency, case.image, asking, ["deletion"])
+    with pytest.raises(UsageError, match="how this output becomes a score"):
+        evaluate_model(saliency, case.image, asking, ["adcc"])
+    assert not isnan(evaluate_model(saliency, case.image, asking, ["flip_equivariance"])[0].value)
+    regression = replace(asking, target=RegressionScore(1))
+    assert probe_of(saliency, case.image, regression).intact == pytest.approx(
+        float(asking.model(asking.recipe.apply(case.image).images)[0, 1].detach()), abs=1e-6
+    )
+
+
+def test_the_target_says_which_classes_are_compared():
+    case, asking, saliency = asked(2)
+    names = ("rfxg_ccs", "rfxg_cgc", "rfxg_pgs", "rfxg_cgs")
+    for target, defined in (
+        (ClassScore(1), {"rfxg_pgs"}),
+        (ContrastScore(1, (0,)), set(names)),
+        (MarginScore(1), set(names)),
+        (GroupContrastScore((1,), (0,)), set(names)),
+    ):
+        rows = evaluate_model(saliency, case.image, replace(asking, target=target), names)
+        assert {row.metric for row in rows if not isnan(row.value)} == defined
+    assert groups(GroupScore((0, 1)), torch.zeros(1, 2)) == ((0, 1), ())
+    assert groups(SignedScore(), torch.zeros(1, 1)) is None
+
+
+class Segmenting(torch.nn.Module):
+    """Two classes per pixel: the second wins where the image is above one half."""
+
+    def forward(self, x):
+        return {"logits": torch.cat([torch.zeros_like(x), 8 * (x - 0.5)], 1), "other": x}
+
+
+def test_a_segmentation_is_asked_for_the_region_it_found_in_the_intact_image():
+    image = torch.full((1, 16, 16), 0.2)
+    image[:, 4:8, 4:10] = 0.9
+    grid = Geometry(np.eye(4), (16, 16))
+    volume = Volume(image, grid)
+    asking = Asking(
+        Segmenting(), RegionScore(1), Recipe.identity(), link="softmax", output="logits", device="cpu",
+        perturbation=Perturbation(Cubes(2.0), Constant(0.2), (0.0, 0.1, 0.5, 1.0)),
+    )  # fmt: skip
+    saliency = Saliency(image[0] - 0.2, grid, grid, Provenance("test", {}, "", "", (), "", "", 0, "", 0.0, {}))
+    probe = probe_of(saliency, volume, asking)
+    p = (8 * (image[0] - 0.5)).sigmoid()
+    region = image[0] > 0.5
+    assert probe.intact == pytest.approx(float(2 * p[region].sum() / (p.sum() + region.sum())), abs=1e-6)
+    left = (8 * torch.tensor(0.2 - 0.5)).sigmoid()
+    empty = 2 * 24 * left / (256 * left + 24)
+    assert float(probe.deletion.score[-1]) == pytest.approx(float(empty), abs=1e-6)
+    assert 0 < evaluate_model(saliency, volume, asking, ["deletion_placed"])[0].value <= 1 + 1e-6
+    logits = probe_of(saliency, volume, replace(asking, link="identity"))
+    assert logits.intact == pytest.approx(24 * 8 * 0.4, rel=1e-5)
+
+
+def test_the_classes_nearest_in_the_intact_image_stay_the_references():
+    output = torch.tensor([[3.0, 2.9, 0.0, 2.5]])
+    target = put(FinerScore(0, count=2, gamma=0.5), output, "softmax")
+    assert target == ContrastScore(0, (1, 3), 0.5)
+    assert groups(target, output) == ((0,), (1, 3))
 
 
 def test_what_cannot_be_asked_is_refused():

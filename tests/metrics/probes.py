@@ -6,9 +6,9 @@ from torch import Tensor, nn
 from medxai.core.target import ClassScore
 from medxai.metrics.curves import Perturbation, even_levels
 from medxai.metrics.imputation import Constant
-from medxai.metrics.probe import Probe
+from medxai.metrics.probe import Classes, Probe
 from medxai.metrics.units import Voxels
-from medxai.model.scoring import Scorer
+from medxai.model.scoring import Answers, Scorer
 from tests.networks import net
 
 SHAPES = {"2d": (9, 11), "3d": (6, 7, 8)}
@@ -30,9 +30,10 @@ def constant(shape: tuple[int, ...], value: float = 0.7) -> Probe:
 
 
 def convolutional(shape: tuple[int, ...], **facts: object) -> Probe:
-    """The network of tests.networks, asked for the probability of class 1."""
-    image = draw(1, *shape, seed=2)
-    return Probe(draw(*shape, seed=3), image, Scorer(net(len(shape)), ClassScore(1), "softmax"), **facts)
+    """The network of tests.networks, asked for the probability of class 1, and why it is not class 0."""
+    image, model = draw(1, *shape, seed=2), net(len(shape))
+    classes = Classes(Answers(model, "softmax"), asked=(1,), others=(0,))
+    return Probe(draw(*shape, seed=3), image, Scorer(model, ClassScore(1), "softmax"), classes=classes, **facts)
 
 
 class Linear:

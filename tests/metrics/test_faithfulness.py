@@ -1,6 +1,7 @@
 """Drops, correlations, sufficiency, ROAD, RFxG and the matrix between models, in closed form and against oracles."""
 
 from dataclasses import replace
+from math import isnan
 from statistics import harmonic_mean
 
 import numpy as np
@@ -13,7 +14,7 @@ from benchmarks.ladder import planted
 from medxai.attribution.gradient_cams import GradCAM
 from medxai.core.target import ClassScore
 from medxai.errors import TargetError, UsageError
-from medxai.metrics import correlation, deletion, drops, sufficiency
+from medxai.metrics import correlation, deletion, drops, rfxg, sufficiency
 from medxai.metrics.correlation import (
     effects,
     faithfulness_correlation,
@@ -27,9 +28,8 @@ from medxai.metrics.curves import Perturbation
 from medxai.metrics.drops import adcc, average_drop, average_gain, average_increase, shown_share, soft_mask
 from medxai.metrics.imputation import Constant
 from medxai.metrics.intermodel import inter_model
-from medxai.metrics.probe import Probe
+from medxai.metrics.probe import ALPHAS, Classes, Probe
 from medxai.metrics.rfxg import (
-    ALPHAS,
     class_group_contrastivity,
     contrastive_class_score,
     contrastive_group_score,
@@ -47,7 +47,9 @@ from tests.metrics.probes import SHAPES, VOXELWISE, Linear, additive, constant, 
 from tests.networks import LAYER, images, net
 
 shapes = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-ROWS = [row for row in (*drops.METRICS, *correlation.METRICS, *sufficiency.METRICS) if row.needs == "probe"]
+ROWS = [
+    row for row in (*drops.METRICS, *correlation.METRICS, *sufficiency.METRICS, *rfxg.METRICS) if row.needs == "probe"
+]
 
 
 @shapes
@@ -179,7 +181,7 @@ def test_torchcam_finds_the_same_drop(shape):
 
 @pytest.mark.parametrize("ndim", [2, 3])
 def test_adcc_is_the_harmonic_mean_of_its_parts(ndim):
-    asked = Trial(GradCAM(layer=LAYER), net(ndim), images(ndim, 1), ClassScore(1))
+    asked = Trial(GradCAM(layer=LAYER), net(ndim), images(ndim, 1), ClassScore(1), link="softmax")
     mask = soft_mask(asked.maps[0])
     seen = asked.images * mask
     other = asked.explain(seen)[0]
@@ -228,8 +230,8 @@ def linear_answers(shape):
 def test_the_four_scores_of_rfxg_on_a_linear_model(shape):
     """p_k(alpha) - p_k(0) is minus the sum of w_k x over what was removed."""
     weights, answers = linear_answers(shape)
-    probe = additive(shape)
-    found = path(probe, answers)
+    probe = additive(shape, classes=Classes(answers, (0,), (1,)))
+    found = path(probe)
     order = probe.saliency.flatten().argsort(descending=True)
     worth = (weights * probe.image[0]).flatten(1).double()[:, order]
     counts = [round(a * len(order)) for a in ALPHAS]
@@ -257,10 +259,38 @@ def test_the_four_scores_of_rfxg_on_a_linear_model(shape):
 
 
 @shapes
+def test_the_target_says_which_of_the_four_is_asked(shape):
+    _, answers = linear_answers(shape)
+    rows = {row.name: row.fn for row in rfxg.METRICS}
+    asked = {
+        "one": Classes(answers, (0,)),
+        "a and b": Classes(answers, (0,), (1,)),
+        "a and rest": Classes(answers, (0,), (2, 3)),
+        "groups": Classes(answers, (0, 1), (2, 3)),
+    }
+    found = {
+        question: {name for name, fn in rows.items() if not isnan(fn(additive(shape, classes=classes)))}
+        for question, classes in asked.items()
+    }
+    four = {"ccs", "cgc", "pgs", "cgs"}
+    expected = {"one": {"pgs"}, "a and b": four, "a and rest": four - {"ccs"}, "groups": {"pgs", "cgs"}}
+    for question, names in expected.items():
+        assert found[question] == {f"rfxg_{name}{form}" for name in names for form in ("", "_released")}
+    probe = additive(shape, classes=asked["a and rest"])
+    whole = path(probe)
+    assert rows["rfxg_cgc"](probe) == class_group_contrastivity(whole, 0, [0, 2, 3])
+    assert rows["rfxg_cgs_released"](probe) == contrastive_group_score(whole, [0], [2, 3], "released")
+    assert reason(rows["rfxg_pgs"](additive(shape))) == "the target names no classes"
+    with pytest.raises(UsageError, match="compares no classes"):
+        path(additive(shape))
+
+
+@shapes
 def test_released_group_scores_cannot_tell_a_class_from_its_rival(shape):
     """Two classes of one evidence: nothing is contrasted, yet the released form is far from zero."""
     weights, _ = linear_answers(shape)
-    found = path(additive(shape), lambda x: (x[:, 0, None] * weights[[0, 0]]).flatten(2).sum(2))
+    classes = Classes(lambda x: (x[:, 0, None] * weights[[0, 0]]).flatten(2).sum(2), (0,), (1,))
+    found = path(additive(shape, classes=classes))
     assert contrastive_group_score(found, [0], [1]) == pytest.approx(0, abs=1e-9)
     assert contrastive_group_score(found, [0], [1], "released") < -0.01
 

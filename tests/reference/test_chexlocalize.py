@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from medxai.errors import InputError, UnknownNameError
+from medxai.errors import InputError, MaskError, UnknownNameError
 from medxai.io.chexlocalize import decode_counts, patient_of, read_annotations, read_film_map
 from medxai.metrics import chexlocalize
 from medxai.metrics.chexlocalize import THRESHOLDS, enlarged, hit, iou, otsu_region, region_above
@@ -145,9 +145,13 @@ def test_undefined_follows_the_protocol():
     assert np.isnan(hit(torch.rand(3, 3), none))
     assert chexlocalize.human_hit([], some) == 0
     assert chexlocalize.human_hit([(0.0, 2.0), (1.2, 1.9)], some) == 1
+    with pytest.raises(MaskError, match="beside its film"):
+        chexlocalize.human_hit([(-1.0, 2.0)], some)
 
 
 def test_the_tuned_threshold_has_the_largest_mean():
     values = torch.linspace(0, 1, 11).reshape(1, 11)
-    assert chexlocalize.tuned_threshold([values, values], [values > 0.55, values > 0.55]) == 0.5
-    assert np.isnan(chexlocalize.tuned_threshold([values], [values > 2]))
+    row = chexlocalize.overlaps(values, values > 0.55)
+    assert row[3] == pytest.approx(float((values > 0.55).sum() / (values > 0.5).sum()))
+    assert chexlocalize.best_threshold([row, row]) == 0.5
+    assert np.isnan(chexlocalize.best_threshold([chexlocalize.overlaps(values, values > 2)]))

@@ -1,0 +1,99 @@
+"""What the command line says of a network that is asked about changed images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from medxai.core.saliency import Saliency
+    from medxai.core.volume import Mask, Volume
+    from medxai.evaluation import Score
+
+_PANEL = "Asking the network too"
+
+
+class Link(StrEnum):
+    """How an output becomes the score that is drawn."""
+
+    softmax = "softmax"
+    sigmoid = "sigmoid"
+    identity = "identity"
+
+
+Asked = Annotated[
+    str | None, typer.Option("--model", help="Factory of the network, as in explain.", rich_help_panel=_PANEL)
+]
+AskedWeights = Annotated[Path | None, typer.Option("--weights", help="Its weights.", rich_help_panel=_PANEL)]
+AskedRecipe = Annotated[Path | None, typer.Option("--recipe", help="Its preprocessing recipe.", rich_help_panel=_PANEL)]
+AskedTarget = Annotated[str | None, typer.Option("--target", help="What was explained.", rich_help_panel=_PANEL)]
+AskedMethod = Annotated[
+    str | None, typer.Option("--method", help="The method, to ask it again too.", rich_help_panel=_PANEL)
+]
+AskedOutput = Annotated[
+    str | None, typer.Option("--output", help="The part of the output that was explained.", rich_help_panel=_PANEL)
+]
+AskedLink = Annotated[
+    Link | None,
+    typer.Option(
+        "--link",
+        help="softmax: classes exclude each other; sigmoid: each stands alone; identity: logits, regression.",
+        rich_help_panel=_PANEL,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Network:
+    """The network, the image and the question, as far as they were given."""
+
+    model: str | None
+    weights: Path | None
+    recipe: Path | None
+    target: str | None
+    image: Path | None
+    method: str | None = None
+    output: str | None = None
+    link: Link | None = None
+    arguments: tuple[str, ...] = ()
+    device: str = "auto"
+    seed: int = 0
+
+    def complete(self) -> tuple[str, Path, Path, str]:
+        """Factory, weights, recipe and target. Raises UsageError where one of them or the image is missing."""
+        from medxai.errors import UsageError
+
+        match (self.model, self.weights, self.recipe, self.target, self.image):
+            case (str(model), Path() as weights, Path() as recipe, str(target), Path()):
+                return model, weights, recipe, target
+        raise UsageError(
+            "The network cannot be asked.", expected="--model with --weights, --recipe, --target and --image"
+        )
+
+    def ask(
+        self, found: "Saliency", image: "Volume", names: Sequence[str] | None, preset: str, domain: "Mask | None"
+    ) -> "Sequence[Score]":
+        """The scores that need the network. Raises what `complete` raises."""
+        from medxai import catalog
+        from medxai.cli.targets import parse_output, parse_target
+        from medxai.evaluation.asking import Asking, evaluate_model
+        from medxai.io.recipe import Recipe
+        from medxai.model.load import load_model, parse_factory_args
+
+        model, weights, recipe, target = self.complete()
+        loaded = load_model(model, weights, factory_args=parse_factory_args(list(self.arguments)))
+        how = None if self.method is None else catalog.method(self.method, found.provenance.layer or "auto")
+        asking = Asking(
+            loaded,
+            parse_target(target),
+            Recipe.from_yaml(recipe),
+            how,
+            None if self.link is None else self.link.value,
+            output=None if self.output is None else parse_output(self.output),
+            device=self.device,
+            seed=self.seed,
+        )
+        return evaluate_model(found, image, asking, names, domain, preset)
