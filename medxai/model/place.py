@@ -9,6 +9,7 @@ from medxai.core.layer import Footprint
 from medxai.shapes import Features
 
 Placed = Float[Tensor, "b k *s"]
+Moved = Float[Tensor, "b k *g"]
 
 
 def on_image(features: Features, footprint: Footprint, shape: tuple[int, ...]) -> Placed:
@@ -28,10 +29,22 @@ def on_cells(image: Placed, footprint: Footprint) -> Features:
     A cell whose centre lies beyond the image, past another cell's, has no voxels and is 0.
     """
     for axis, cells in enumerate(footprint.shape):
-        matrix = _matrix(footprint, axis, cells, image.shape[2 + axis])
-        mean = (matrix / matrix.sum(1, keepdim=True).clamp(min=1e-12)).to(image)
+        mean = _mean(footprint, axis, cells, image.shape[2 + axis]).to(image)
         image = torch.movedim(torch.movedim(image, 2 + axis, -1) @ mean.T, -1, 2 + axis)
     return image
+
+
+def between(features: Features, source: Footprint, goal: Footprint, shape: tuple[int, ...]) -> Moved:
+    """(b, k, *cells of source) to (b, k, *cells of goal) of the same image: what `on_cells` reads of `on_image`.
+
+    Along an axis where the cells are the same nothing changes.
+    """
+    for axis, size in enumerate(shape):
+        if all(getattr(source, name)[axis] == getattr(goal, name)[axis] for name in ("start", "jump", "shape")):
+            continue
+        matrix = _matrix(source, axis, features.shape[2 + axis], size) @ _mean(goal, axis, goal.shape[axis], size).T
+        features = torch.movedim(torch.movedim(features, 2 + axis, -1) @ matrix.to(features), -1, 2 + axis)
+    return features
 
 
 def stretched(features: Features, shape: tuple[int, ...]) -> Placed:
@@ -41,6 +54,11 @@ def stretched(features: Features, shape: tuple[int, ...]) -> Placed:
     """
     mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(shape)]
     return interpolate(features, shape, mode=mode, align_corners=False)
+
+
+def _mean(footprint: Footprint, axis: int, cells: int, size: int) -> Tensor:
+    matrix = _matrix(footprint, axis, cells, size)
+    return matrix / matrix.sum(1, keepdim=True).clamp(min=1e-12)
 
 
 def _matrix(footprint: Footprint, axis: int, cells: int, size: int) -> Tensor:

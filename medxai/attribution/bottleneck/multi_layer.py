@@ -58,16 +58,15 @@ class MultiLayerIBA(Combination):
     def fused(self, maps: Placed, places: tuple[Footprint, ...]) -> Maps:
         if self.join == "sum":
             weights = maps.new_tensor(self.weights or [1.0] * len(maps)).view(-1, *[1] * (maps.ndim - 1))
-            joined: Maps = (weights * maps / _norms(maps).clamp(min=torch.finfo(maps.dtype).tiny)).sum(0)
-            return joined
+            return (weights * maps / _norms(maps).clamp(min=torch.finfo(maps.dtype).tiny)).sum(0)
         uniform = _norms(maps) / prod(maps.shape[2:]) ** 0.5
         kept = (maps > self.threshold * uniform)[1:].all(0)
-        return torch.where(kept, maps[0] / prod(places[0].jump), 0)
+        return (maps[0] / prod(places[0].jump)).masked_fill(~kept, 0)
 
 
 def _norms(maps: Placed) -> Tensor:
     """||m_l||_2 of each sample, (l, b, 1, ...)."""
-    norms = torch.linalg.vector_norm(maps.flatten(2), dim=2)
+    norms: Tensor = torch.linalg.vector_norm(maps.flatten(2), dim=2)
     return norms.view(*norms.shape, *[1] * (maps.ndim - 2))
 
 

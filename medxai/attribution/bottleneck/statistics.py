@@ -44,6 +44,20 @@ class FeatureStatistics:
         numbers = b"".join(part.detach().cpu().contiguous().numpy().tobytes() for part in parts)
         return hashlib.sha256(numbers).hexdigest()
 
+    @property
+    def spread(self) -> Tensor:
+        """The standard deviation, at least 0.01: that of the noise."""
+        return self.std.clamp(min=_FLOOR)
+
+    @property
+    def alive(self) -> Tensor:
+        """1 where the feature is ever active, else 0: dead features carry nothing."""
+        return (self.active > _FLOOR).to(self.std)
+
+    def normal(self, features: Features) -> Features:
+        """r = (R - mu) / sigma."""
+        return (features - self.mean) / self.spread
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, FeatureStatistics) and (self.digest, str(self)) == (other.digest, str(other))
 
