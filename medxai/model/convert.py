@@ -67,6 +67,14 @@ def _unpickled(source: Path, folder: Path) -> tuple[State, tuple[str, ...]]:
     except subprocess.TimeoutExpired as error:
         raise _failed(source, f"it was not done after {2 * _SECONDS} s") from error
     said = _said(folder / "said.json")
+    if "open" in said:
+        raise WeightsError(
+            f"{source} was not opened: nothing here could confine the code that it runs.",
+            expected="Linux, and a namespace (unshare) or a filter of system calls (seccomp)",
+            found=str(said["open"]),
+            remedy="Convert it where one of them is permitted, or save model.state_dict() where it was trained.",
+            code="X02",
+        )
     if done.returncode != 0:
         raise _failed(source, str(said.get("problem", f"the process ended with status {done.returncode}")))
     means = said.get("means")

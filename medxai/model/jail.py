@@ -1,14 +1,17 @@
 """Confine the current process before it runs code that nobody here wrote: no network, little memory, few files.
 
-Linux only. The process gets a network of its own that reaches nothing (unshare), a ceiling for memory, processor time
-and file size (setrlimit), and, where the kernel has Landlock, neither writes outside one folder nor starts programs.
-What it may read is not restricted.
+Linux only. The process gets a network of its own that reaches nothing (unshare) and can open no socket, start no
+program and touch no other process (a filter of system calls); a container that permits no namespace still permits the
+filter. Memory, processor time and file size have a ceiling (setrlimit), and where the kernel has Landlock nothing is
+written outside one folder. What it may read is not restricted.
 """
 
 import ctypes
 import os
-import resource
+import sys
 from pathlib import Path
+
+from medxai.model.syscalls import MACHINE, NUMBERS, forbid
 
 _NEWUSER, _NEWNET = 0x10000000, 0x40000000
 _CREATE, _ADD, _RESTRICT = 444, 445, 446
@@ -29,9 +32,12 @@ class _Beneath(ctypes.Structure):
 
 def confine(folder: Path, memory: int, seconds: int) -> tuple[str, ...]:
     """From now on this process is confined; what that means, in words. Raises OSError where the network stays open."""
+    if sys.platform != "linux":
+        raise OSError("only Linux can confine a process so")
+    import resource
+
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(_NEWUSER | _NEWNET) != 0 and libc.unshare(_NEWNET) != 0:
-        raise OSError(ctypes.get_errno(), "the network cannot be taken away from a process here")
+    apart = libc.unshare(_NEWUSER | _NEWNET) == 0 or libc.unshare(_NEWNET) == 0
     for kind, limit in (
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_FSIZE, memory),
@@ -39,10 +45,17 @@ def confine(folder: Path, memory: int, seconds: int) -> tuple[str, ...]:
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(kind, (limit, limit))
-    means = ("no network", f"at most {memory / 2**30:.3g} GiB of memory and {seconds} s")
-    if _landlocked(libc, folder):
-        return (*means, "no program started, nothing written outside a temporary folder")
-    return means
+    landlocked = _landlocked(libc, folder)
+    filtered = forbid([*NUMBERS.get(MACHINE, {}).values()])
+    if not (apart or filtered):
+        raise OSError("neither a network of its own nor a filter of system calls is permitted here")
+    return (
+        "no network",
+        f"at most {memory / 2**30:.3g} GiB of memory and {seconds} s",
+        "no program started" if filtered or landlocked else "programs not prevented: no filter of system calls here",
+        "no other process touched" if filtered else "other processes not protected: no filter of system calls here",
+        "nothing written outside a temporary folder" if landlocked else "writing not confined: no Landlock here",
+    )
 
 
 def _landlocked(libc: ctypes.CDLL, folder: Path) -> bool:

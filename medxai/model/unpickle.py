@@ -17,6 +17,10 @@ def main(source: Path, folder: Path, memory: int, seconds: int) -> None:
     said = folder / "said.json"
     try:
         means = confine(folder, memory, seconds)
+    except OSError as error:
+        said.write_text(json.dumps({"open": str(error)}))
+        raise SystemExit(1) from error
+    try:
         said.write_text(json.dumps({"means": means}))
         _convert(source, folder / "weights.safetensors")
     except BaseException as error:

@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from torch import nn
 
 from medxai.errors import WeightsError
 from medxai.model.convert import convert_weights
+from tests.forbidden import numbers
 
 
 def built() -> nn.Module:
@@ -73,6 +76,53 @@ def test_a_deed_reaches_no_network_no_program_and_no_file(tmp_path: Path) -> Non
         with pytest.raises(BlockingIOError):
             server.accept()
     assert not made.exists()
+
+
+UNDER = """
+import sys
+from pathlib import Path
+from medxai.errors import WeightsError
+from medxai.model.convert import convert_weights
+from medxai.model.syscalls import forbid
+from tests.forbidden import numbers
+
+assert forbid(numbers(*sys.argv[2:]))
+try:
+    print(*convert_weights(Path(sys.argv[1]), trust=True).means, sep="; ")
+except WeightsError as error:
+    print(error)
+"""
+NO_NAMESPACES = ["unshare"]  # as the default profile of Docker has it
+
+
+@pytest.mark.parametrize(
+    ("forbidden", "said"),
+    [
+        (NO_NAMESPACES, "no network; at most 4 GiB of memory and 600 s; no program started; no other process touched"),
+        ([*NO_NAMESPACES, "landlock_create_ruleset"], "writing not confined: no Landlock here"),
+        ([*NO_NAMESPACES, "prctl"], "was not opened: nothing here could confine"),
+    ],
+    ids=["container", "container without Landlock", "nothing at all"],
+)
+def test_a_container_confines_by_what_it_has_and_says_so(tmp_path: Path, forbidden: list[str], said: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        for name, stored in {
+            "network": built(),
+            "deed": {"x": Deed(socket.create_connection, server.getsockname())},
+        }.items():
+            torch.save(stored, tmp_path / f"{name}.pt")
+            words = [sys.executable, "-c", UNDER, str(tmp_path / f"{name}.pt"), *forbidden]
+            done = subprocess.run(words, check=True, capture_output=True, text=True)  # noqa: S603
+            assert (said if name == "network" else "deed.pt") in done.stdout
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+def test_a_forbidden_call_fails_with_the_error_that_was_named() -> None:
+    script = f"import os; from medxai.model.syscalls import forbid; assert forbid({numbers('fsync')}, 28); os.fsync(1)"
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)  # noqa: S603
+    assert "[Errno 28] No space left on device" in done.stderr
 
 
 @pytest.mark.slow
