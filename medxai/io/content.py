@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from medxai.errors import GeometryError, InputError
-from medxai.io.source import GZIP, opened
+from medxai.io.source import GZIP, opened, unreadable
 
 _PACKED = 2**26
 
@@ -33,13 +33,15 @@ def read_bytes(path: Path, most: int = _PACKED) -> bytes:
 
 
 def first_bytes(path: Path, size: int = 1024) -> bytes:
-    """The first bytes of a file, unpacked where it is gzip; empty where they cannot be read."""
+    """The first bytes of a file, unpacked where it is gzip, and empty where they cannot be. Raises `InputError`."""
     try:
         with path.open("rb") as file:
-            start = file.read(2)
-        if start != GZIP:
-            with path.open("rb") as file:
-                return file.read(size)
+            start = file.read(size)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if not start.startswith(GZIP):
+        return start
+    try:
         with gzip.open(path) as unpacked:
             return unpacked.read(size)
     except (OSError, EOFError, zlib.error):

@@ -21,7 +21,7 @@ from medxai.io.metaimage import read_meta_header
 from medxai.io.nrrd import read_nrrd_header
 from medxai.io.numbers import finite, torch_ready
 from medxai.io.options import DEFAULT, ReadOptions
-from medxai.io.source import Source
+from medxai.io.source import Source, unreadable
 from medxai.io.text_header import Stored
 
 Array = NDArray[Any]
@@ -43,11 +43,7 @@ def read_itk(path: str | Path, options: ReadOptions = DEFAULT) -> Volume:
         header = (read_nrrd_header if first_bytes(path, 5) == b"NRRD0" else read_meta_header)(path)
         stored, remarks = _voxels(path, header, options)
     except OSError as error:
-        raise InputError(
-            f"{path}: the file cannot be read.",
-            found=error.strerror or type(error).__name__,
-            remedy="Check the path and your permission to read it, and the data file that its header names.",
-        ) from error
+        raise unreadable(path, error) from error
     array = np.moveaxis(stored, header.channels, 0) if header.channels is not None else stored[None]
     lps, flat = header.lps.copy(), array.ndim == 3
     if flat:

@@ -104,12 +104,18 @@ def opened(path: Path) -> Iterator[Source]:
                 raise InputError(f"{path}: the file is empty.", remedy="Copy or download it again.", code="N22")
             yield source
     except OSError as error:
-        raise InputError(
-            f"{path}: the file cannot be read.",
-            expected="a readable file",
-            found=error.strerror or type(error).__name__,
-            remedy="Check the path and your permission to read it.",
-        ) from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: OSError) -> InputError:
+    """The error for a file or folder that the system does not give."""
+    return InputError(
+        f"{path}: this cannot be read.",
+        code="D64",
+        expected="a file or folder that is there and that you may read",
+        found=error.strerror or type(error).__name__,
+        remedy="Check the path, your permission to read it, and that its disk is mounted.",
+    )
 
 
 def _plain(file: IO[bytes], start: bytes) -> Iterator[bytes]:

@@ -12,6 +12,7 @@ from PIL import Image
 from medxai.errors import InputError, MaskError
 from medxai.io.read import load_case, merge, read_mask, read_volume
 from tests.io.phantoms import address, farthest_mm, random_affine, right_handed, write_series
+from tests.unprivileged import folder, locked
 
 GRID = np.diag([-0.7, -0.9, 2.5, 1.0])
 
@@ -157,3 +158,12 @@ def test_a_file_given_twice_is_told(tmp_path: Path, dtype: type) -> None:
     assert load_case(first, second).image.notices == ()
     assert load_case(first, second, first).image.notices == ("channels 1 and 3 hold the same voxels",)
     assert len(load_case(first, first, first).image.notices) == 3
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.mha", "a.nrrd", "a.png", "a.dcm", "a"])
+def test_what_one_may_not_read_is_refused_by_name(name: str) -> None:
+    with folder() as place:
+        path = place / name
+        path.write_bytes(b"anything")
+        with locked(path, 0o000), pytest.raises(InputError, match=rf"^\[D64\].*{name}.*Permission denied"):
+            read_volume(path)

@@ -1,5 +1,6 @@
 """Full disks, read-only folders and a process killed at any moment: the old file whole, or the new one whole."""
 
+import errno
 import hashlib
 import random
 import signal
@@ -10,32 +11,28 @@ from pathlib import Path
 
 import pytest
 
+from medxai.errors import WriteError
 from medxai.io.write import write_file
+from tests.forbidden import numbers
+from tests.unprivileged import folder, locked
 
-FULL_THEN_READ_ONLY = """
-import subprocess, sys
+REFUSED = """
+import resource, signal, sys
 from pathlib import Path
 from medxai.errors import WriteError
 from medxai.io.write import write_file
+from medxai.model.syscalls import forbid
 
-folder = Path(sys.argv[1])
-path = folder / "a.bin"
-write_file(path, b"old")
-
-def refused(words):
-    try:
-        write_file(path, bytes(3_000_000))
-    except WriteError as error:
-        assert words in str(error), error
-    else:
-        raise SystemExit("written")
-    assert path.read_bytes() == b"old"
-    assert [p.name for p in folder.iterdir()] == ["a.bin"]
-
-refused("No space left on device")
-subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
-refused("Read-only file system")
-print("both")
+path, most, error, numbers = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), [int(n) for n in sys.argv[4:]]
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+if most:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+if numbers:
+    assert forbid(numbers, error)
+try:
+    write_file(path, bytes(3_000_000))
+except WriteError as refusal:
+    print(refusal)
 """
 FOREVER = """
 import sys
@@ -49,17 +46,38 @@ for n in range(10**9):
 """
 
 
-def test_a_full_disk_and_a_read_only_one_leave_the_old_file(tmp_path: Path) -> None:
-    mount = f"mount -t tmpfs -o size=1m none '{tmp_path}' && exec '{sys.executable}' -c \"$0\" '{tmp_path}'"
-    namespace = ["unshare", "--mount", "--map-root-user"]
-    if _run([*namespace, "mount", "-t", "tmpfs", "none", str(tmp_path)]).returncode:
-        pytest.skip("this machine lets nobody mount a small disk of their own")
-    done = _run([*namespace, "sh", "-c", mount, FULL_THEN_READ_ONLY])
-    assert done.stdout == "both\n", done.stderr
+@pytest.mark.parametrize(
+    ("most", "error", "calls", "said"),
+    [
+        (1_000_000, 0, [], "File too large"),
+        (0, errno.ENOSPC, ["fsync"], "No space left on device"),
+        (0, errno.EIO, ["fsync"], "Input/output error"),
+        (0, errno.EROFS, ["rename", "renameat", "renameat2"], "Read-only file system"),
+    ],
+    ids=["no room after a third", "a full disk found late", "a broken disk", "a disk that became read-only"],
+)
+def test_a_disk_that_fails_leaves_the_old_file(
+    tmp_path: Path, most: int, error: int, calls: list[str], said: str
+) -> None:
+    """The kernel refuses at the first byte too many, at the flush or at the last step; the old file stays, alone."""
+    path = tmp_path / "a.bin"
+    write_file(path, b"old")
+    words = [sys.executable, "-c", REFUSED, str(path), str(most), str(error), *map(str, numbers(*calls))]
+    done = subprocess.run(words, check=True, capture_output=True, text=True)  # noqa: S603
+    assert said in done.stdout, done.stdout
+    assert "a.bin: the file cannot be written" in done.stdout
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
 
 
-def _run(words: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words, check=False, capture_output=True, text=True)  # noqa: S603
+def test_a_folder_that_one_may_not_write_to() -> None:
+    with folder() as place:
+        path = place / "a.bin"
+        path.write_bytes(b"old")
+        with locked(place, 0o555), pytest.raises(WriteError, match=r"a\.bin.*Permission denied"):
+            write_file(path, b"new")
+        assert path.read_bytes() == b"old"
+        assert [p.name for p in place.iterdir()] == ["a.bin"]
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from pathlib import Path
 from medxai.errors import InputError
 from medxai.io.codes import notice
 from medxai.io.dicom.header import Header, header_of
+from medxai.io.source import unreadable
 
 MAX_FILES = 100_000
 MAX_FOLDERS_DEEP = 16
@@ -91,12 +92,7 @@ def files_below(root: Path) -> tuple[list[Path], list[str]]:
 
 
 def _refuse_folder(error: OSError) -> None:
-    raise InputError(
-        f"{error.filename}: the folder cannot be read.",
-        code="D64",
-        found=error.strerror or type(error).__name__,
-        remedy="Check your permission to read it.",
-    ) from error
+    raise unreadable(Path(str(error.filename)), error) from error
 
 
 def _too_much(root: Path, found: str) -> InputError:

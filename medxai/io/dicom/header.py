@@ -17,6 +17,7 @@ from pydicom.uid import UID_dictionary
 from medxai.errors import InputError
 from medxai.io.codes import notice
 from medxai.io.dicom.scan import MAX_HEADER, Scan, scan
+from medxai.io.source import unreadable
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -136,6 +137,8 @@ def parsed(structure: Scan, keywords: Iterable[str]) -> Dataset:
         with structure.open() as file:
             file.seek(structure.start)
             return read_dataset(file, structure.implicit, structure.little, stop_when=_at_pixels, specific_tags=[*tags])
+    except OSError as error:
+        raise unreadable(structure.path, error) from error
     except UNREADABLE as error:
         raise InputError(
             f"{structure.path}: the DICOM header cannot be read.",

@@ -177,9 +177,8 @@ def _bytes(header: Header, place: Pixels, first: int, count: int, allocated: int
     """Bytes of the pixel data; in words of a big endian file, pixels of 8 bits or fewer lie swapped in pairs."""
     swapped = place.words and not header.scan.little and allocated < 16
     early = first % 2 if swapped else 0
-    with header.scan.open() as file:
-        file.seek(place.start + first - early)
-        content = file.read(early + count + (early + count) % 2 if swapped else count)
+    length = early + count + (early + count) % 2 if swapped else count
+    content = header.scan.read(place.start + first - early, length)
     if not swapped:
         return content
     pairs = np.frombuffer(content[: len(content) // 2 * 2], ">u2").astype("<u2")
@@ -214,12 +213,9 @@ def _decoded(header: Header, form: Layout, place: Pixels, codec: Codec) -> Array
 def _frame(header: Header, form: Layout, place: Pixels) -> bytes:
     """The compressed bytes of one frame, its fragments joined."""
     fragments = place.fragments or ()
-    with header.scan.open() as file:
-        if len(fragments) == form.frames + 1:
-            file.seek(fragments[header.frame + 1][0])
-            return file.read(fragments[header.frame + 1][1])
-        file.seek(place.start)
-        content = file.read(place.length)
+    if len(fragments) == form.frames + 1:
+        return header.scan.read(*fragments[header.frame + 1])
+    content = header.scan.read(place.start, place.length)
     tables = [header.dataset.get(name) for name in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")]
     offsets = None if None in tables else (tables[0], tables[1])
     try:

@@ -22,6 +22,7 @@ from pydicom.uid import (
 
 from medxai.errors import InputError
 from medxai.io.codes import notice
+from medxai.io.source import unreadable
 
 MAX_DEPTH = 32
 MAX_ELEMENTS = 400_000
@@ -86,6 +87,24 @@ class Scan:
         """The bytes that `start` and `pixels` count in."""
         return BytesIO(self.unpacked) if self.unpacked is not None else self.path.open("rb")
 
+    def read(self, start: int, length: int) -> bytes:
+        """Exactly these bytes. Raises `InputError` where the file vanished or shrank since it was scanned."""
+        try:
+            with self.open() as file:
+                file.seek(start)
+                content = file.read(length)
+        except OSError as error:
+            raise unreadable(self.path, error) from error
+        if len(content) != length:
+            raise InputError(
+                f"{self.path}: the file changed while it was read.",
+                code="D64",
+                expected=f"{length} bytes from byte {start} on",
+                found=f"{len(content)}",
+                remedy="Read it again when nothing writes to it.",
+            )
+        return content
+
 
 class _BrokenError(Exception):
     """The walk cannot go on; `args` are code, problem, found."""
@@ -97,13 +116,7 @@ def scan(path: Path) -> Scan | None:
         with path.open("rb") as file:
             return _scan(path, file)
     except OSError as error:
-        raise InputError(
-            f"{path}: the file cannot be read.",
-            code="D64",
-            expected="a readable file",
-            found=error.strerror or type(error).__name__,
-            remedy="Check your permission to read it and that its disk is mounted.",
-        ) from error
+        raise unreadable(path, error) from error
     except _BrokenError as error:
         code, problem, found = error.args
         remedy = "Restore the file, or remove it from the folder if it is no part of the series."

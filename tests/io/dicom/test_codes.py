@@ -1,15 +1,18 @@
 """Codes are kept: those of the reader, those of the tests and those of docs/bad_inputs.md are the same."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from medxai.errors import InputError
 from medxai.io.codes import codes, notice
-from medxai.io.dicom import folder, read_dicom
+from medxai.io.dicom import folder as folders
+from medxai.io.dicom import read, read_dicom
 from tests.io.dicom import make
 from tests.io.dicom.rows import ROWS
+from tests.unprivileged import folder, locked
 
 ROOT = Path(__file__).parents[3]
 ALL = {f"D{n:02d}" for n in range(1, 66)}
@@ -34,13 +37,47 @@ def test_a_file_that_vanished_is_refused_by_name(tmp_path: Path) -> None:
         read_dicom(path)
 
 
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def test_what_one_may_not_read_is_refused_by_name() -> None:
+    with folder() as place:
+        path = make.series()(place)
+        file = sorted(path.iterdir())[2]
+        assert read_dicom(path).geometry.shape[2] > 1
+        with locked(file, 0o000), pytest.raises(InputError, match=rf"^\[D64\].*{file.name}.*Permission denied"):
+            read_dicom(path)
+        with locked(path, 0o000), pytest.raises(InputError, match=r"^\[D64\].*Permission denied"):
+            read_dicom(path)
+        assert read_dicom(path).geometry.shape[2] > 1
+
+
+@pytest.mark.parametrize(("harm", "found"), [(Path.unlink, "No such file"), (_cut, "the file changed")])
+def test_a_file_that_vanishes_or_shrinks_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: Callable[[Path], None], found: str
+) -> None:
+    path = make.series()(tmp_path)
+    file = sorted(path.iterdir())[2]
+    headers = read.images
+
+    def then_gone(where: Path, series: str | None) -> object:
+        answer = headers(where, series)
+        harm(file)
+        return answer
+
+    monkeypatch.setattr(read, "images", then_gone)
+    with pytest.raises(InputError, match=rf"^\[D64\].*{file.name}.*{found}"):
+        read_dicom(path)
+
+
 def test_too_many_files_and_folders_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make.series()(tmp_path)
     (path / "a" / "b" / "c").mkdir(parents=True)
-    monkeypatch.setattr(folder, "MAX_FOLDERS_DEEP", 2)
+    monkeypatch.setattr(folders, "MAX_FOLDERS_DEEP", 2)
     with pytest.raises(InputError, match=r"^\[D63\].*deeper than 2"):
         read_dicom(path)
-    monkeypatch.setattr(folder, "MAX_FILES", 5)
+    monkeypatch.setattr(folders, "MAX_FILES", 5)
     with pytest.raises(InputError, match=r"^\[D63\].*more than 5 files"):
         read_dicom(path)
 
