@@ -91,4 +91,4 @@ def test_twenty_thousand_wrong_fields_tell_no_lie(tmp_path: Path) -> None:
     run()
     print(counted)  # noqa: T201 - `make soak` shows it
     assert sum(counted.values()) >= SOAK
-    assert min(counted[fate] for fate in ("refused", "told", "right")) > SOAK // 40
+    assert min(counted[fate] for fate in ("refused", "told", "right")) > SOAK // 100
