@@ -33,7 +33,8 @@ class Tiled:
     blends the output and takes dS/d(output) once; a second runs each window again and carries its share of that
     gradient to the layer. There the activations are averaged by the same weights and the gradients added, and `method`
     makes one map of the whole; no window is normalised by itself. Where no kept output of a window sees beyond it
-    (`margin` at least the receptive radius), this is the map that the whole image would give.
+    (`margin` at least the receptive radius), this is the map that the whole image would give. Where the last window
+    would begin between two cells, the image is continued by its border, less than a cell is wide, and a notice says so.
 
     `window` and `margin` (inside every edge of a window that is no edge of the image) count voxels of the prepared
     image, one number or one per axis; `overlap` is a share of the window. `memory` bounds the bytes of the whole
@@ -73,16 +74,19 @@ class Tiled:
         traced = trace(model, self.seen(tuple(images.shape)))
         layer = self.method.layer
         layer = put(traced, layer) if isinstance(layer, Layer) else located(traced, layer)
+        sizes = tuple(images.shape[2:])
+        images, added = _continued(images, traced, layer)
         tiles = self._tiles(traced, layer, tuple(images.shape))
         _check_memory(traced, layer, tiles, len(images) * (1 + len(targets)), self.memory)
         with untouched(model, images.device) as network:
-            output = tiles.blended(network, images).requires_grad_()
-            goals = [settled(target, output.detach()) for target in targets]
+            whole = tiles.blended(network, images).requires_grad_()
+            goals = [settled(target, tiles.output.within(whole.detach(), sizes)) for target in targets]
             with torch.enable_grad():
+                output = tiles.output.within(whole, sizes)
                 scores = [goal(output) for goal in goals]
-            slopes = [_slope(score, output) for score in scores]
+            slopes = [_slope(score, whole) for score in scores]
             activation, gradients = tiles.evidence(network, images, layer, slopes)
-        remarks = (*saturation(output, scores), *vacancy(goals))
+        remarks = (*added, *saturation(output, scores), *vacancy(goals))
         placed = Layer(layer.name, layer.layout, tiles.cells.footprint, layer.notices)
         found = [Joined(activation, score.detach(), slope) for score, slope in zip(scores, gradients, strict=True)]
         return tuple(self.method.explain(Evidence(one, one.scores), placed, remarks) for one in found)
@@ -147,6 +151,19 @@ class Tiles:
                         (output * part.weighed(slope[part.place])).flatten(1).sum(1)
                     )
         return whole[0], whole[1:]
+
+
+def _continued(images: Images, traced: Trace, layer: Layer) -> tuple[Tensor, tuple[str, ...]]:
+    """The images, their borders repeated until the last window begins on a cell, and what to tell."""
+    sizes, lengths = tuple(images.shape[2:]), traced.image_shape[1:]
+    grids = [one.jump for one in (layer.footprint, traced.output) if one]
+    steps = [max(1, *(jump[axis] for jump in grids)) for axis in range(len(sizes))]
+    spare = [round((length - size) % step) for size, length, step in zip(sizes, lengths, steps, strict=True)]
+    if not any(spare):
+        return images, ()
+    ends = [end for added in reversed(spare) for end in (0, added)]
+    told = f"The image was continued by {spare} voxels like its border, so that the last windows begin on a cell."
+    return nn.functional.pad(images, ends, mode="replicate"), (told,)
 
 
 def _scores(output: object) -> Tensor:

@@ -95,6 +95,12 @@ class Grid:
         shape = tuple(cells + axis.offsets(jump)[-1] for cells, axis, jump in grown)
         return Footprint(self.window.start, self.window.jump, shape)
 
+    def within(self, values: Tensor, sizes: tuple[int, ...]) -> Tensor:
+        """The cells (b, k, *cells) whose centres lie in an image of `sizes`."""
+        for axis, (start, jump, size) in enumerate(zip(self.window.start, self.window.jump, sizes, strict=True), 2):
+            values = values.narrow(axis, 0, min(values.shape[axis], int((size - 1 - start) // jump) + 1))
+        return values
+
     def parts(self) -> Iterator[Part]:
         """The cells of each window, the last axis running fastest."""
         footprint = zip(self.window.start, self.window.jump, self.window.shape, strict=True)
@@ -117,6 +123,10 @@ class Mean:
     def footprint(self) -> Footprint:
         """No axis at all."""
         return Footprint((), (), ())
+
+    def within(self, values: Tensor, _sizes: tuple[int, ...]) -> Tensor:
+        """All of them."""
+        return values
 
     def parts(self) -> Iterator[Part]:
         """The same for each window."""

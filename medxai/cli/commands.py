@@ -6,19 +6,23 @@ from typing import Annotated
 import typer
 
 from medxai.cli.options import (
+    Blending,
     Device,
     Factory,
     FactoryArgs,
     Images,
     Label,
+    Margin,
     MaskFile,
     MaskImage,
     Output,
+    Overlap,
     RecipeFile,
     Seed,
     Spacing,
     Weights,
     WeightsDigest,
+    Window,
 )
 from medxai.cli.reading import with_read_options
 from medxai.io.options import DEFAULT, ReadOptions
@@ -49,6 +53,10 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter per option
         bool,
         typer.Option("--orthogonal", help="Write the map of a tilted series on a grid without shear."),
     ] = False,
+    window: Window = None,
+    overlap: Overlap = 0.25,
+    margin: Margin = 0,
+    blend: Blending = "constant",
     mask: MaskFile = None,
     label: Label = None,
     spacing: Spacing = None,
@@ -65,13 +73,15 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter per option
         import medxai
         from medxai import catalog
         from medxai.cli.checks import read_inputs, refuse_own_input
-        from medxai.cli.targets import keeping_sign, parse_output, parse_target
+        from medxai.cli.targets import in_windows, keeping_sign, parse_output, parse_target
         from medxai.model.load import parse_factory_args
 
         refuse_own_input([*images, *([mask] if mask else [])], out)
         goal = parse_target(target)
         part = None if output is None else parse_output(output)
-        how = keeping_sign(catalog.method(method, layer)) if signed else catalog.method(method, layer)
+        how = catalog.method(method, layer)
+        how = keeping_sign(how) if signed else how
+        how = in_windows(how, window, overlap, margin, blend) if window else how
         prepare = medxai.Recipe.from_yaml(recipe)
         case, region = read_inputs(images, mask, label, spacing, options, mask_image)
         step("model")

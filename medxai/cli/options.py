@@ -1,7 +1,7 @@
 """The options that several commands share, each defined once."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -34,4 +34,15 @@ Spacing = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Seed of every random number.")]
+Window = Annotated[
+    str | None,
+    typer.Option("--window", help="Explain in windows of so many voxels of the prepared image: 96, or 96,96,64."),
+]
+Overlap = Annotated[
+    float, typer.Option("--overlap", min=0, max=0.99, help="The share of a window that its neighbour repeats.")
+]
+Margin = Annotated[int, typer.Option("--margin", min=0, help="Voxels inside a window's edges that count nothing.")]
+Blending = Annotated[
+    Literal["constant", "gaussian"], typer.Option("--blend", help="How windows that overlap are weighed.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

@@ -1,9 +1,11 @@
-"""What `--target`, `--output` and `--signed` mean."""
+"""What `--target`, `--output`, `--signed` and `--window` mean."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
+from medxai.attribution.tiled import Tiled
+from medxai.attribution.tiles import Blend
 from medxai.core import target as t
 from medxai.core.layer import Layer
 from medxai.core.protocols import Attributor
@@ -47,6 +49,16 @@ def keeping_sign(method: Attributor) -> Attributor:
         raise UsageError(f"{type(method).__name__} drops no sign, so there is none to keep.", remedy="Omit --signed.")
     signed: Attributor = replace(given, relu=False)
     return signed
+
+
+def in_windows(method: Attributor, window: str, overlap: float, margin: int, blend: Blend) -> Attributor:
+    """The method in sliding windows of `window` voxels: one number, or one per axis with commas. Raises UsageError."""
+    try:
+        sizes = _numbers(window)
+    except ValueError as error:
+        raise UsageError("This window cannot be read.", expected="96, or 96,96,64", found=repr(window)) from error
+    given: Any = method
+    return Tiled(given, sizes[0] if len(sizes) == 1 else sizes, overlap, blend, margin)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

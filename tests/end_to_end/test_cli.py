@@ -67,6 +67,38 @@ def test_explain_writes_all_it_promises(run, scan):
     assert record["provenance"]["versions"]["medxai-toolkit"]
 
 
+def test_a_window_smaller_than_the_scan_gives_the_map_that_the_whole_gives(run, scan):
+    folder, words = scan
+    code, _, err = run(*words)
+    assert code == 0, err
+    whole = nib.load(folder / "out" / "saliency.nii.gz").get_fdata()
+    code, _, err = run(*words, "--window", "16", "--overlap", "0.5", "--margin", "2")
+    assert code == 0, err
+    record = json.loads((folder / "out" / "provenance.json").read_text())["provenance"]
+    assert record["method"] == "Tiled(GradCAM)"
+    assert record["parameters"]["window"] == 16
+    found = nib.load(folder / "out" / "saliency.nii.gz").get_fdata()
+    assert np.corrcoef(found.ravel(), whole.ravel())[0, 1] > 0.99
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        (["--window", "wide"], "96,96,64"),
+        (["--window", "16,16"], "3 numbers of voxels"),
+        (["--window", "16", "--margin", "8"], "do not cover"),
+        (["--window", "16", "--method", "SmoothGradCAMPlusPlus"], "can be tiled"),
+    ],
+    ids=str,
+)
+def test_a_window_that_cannot_be_used_is_answered_in_a_sentence(run, scan, extra, says):
+    _, words = scan
+    code, _, err = run(*words, *extra)
+    assert code == 2
+    assert says in " ".join(err.split())
+    assert "Traceback" not in err
+
+
 def test_nothing_written_names_the_patient_or_a_path(run, scan):
     folder, words = scan
     marked = folder / "DOE_JANE_19700101"

@@ -170,7 +170,6 @@ def tiled(**given):
 @pytest.mark.parametrize(
     ("make", "error", "found"),
     [
-        (lambda: tiled(window=25), GeometryError, "multiple of 2 voxels.*DivisiblePad with k=2"),
         (lambda: tiled(margin=13), UsageError, "advance by at least 2 voxels"),
         (lambda: tiled(window=(26, 26, 26)), UsageError, "window does not fit"),
         (lambda: tiled(memory=1000), UsageError, "does not fit into the memory.*deeper layer"),
@@ -181,6 +180,25 @@ def tiled(**given):
 def test_what_cannot_be_tiled_is_refused(make, error, found):
     with pytest.raises(error, match=found):
         make()(Segmenter(2), images(2), RegionScore(1))
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_an_image_that_ends_between_two_cells_is_continued_and_that_is_told(ndim):
+    x = images(ndim, (39, 31, 35))
+    added = [0, 1] * ndim
+    longer = nn.functional.pad(x, added, mode="replicate")
+    model, inner = Segmenter(ndim).balanced(x), LayerCAM(layer="act", relu=False)
+    region = torch.rand(x.shape[2:], generator=torch.Generator().manual_seed(2)) > 0.5
+    tiled = Tiled(inner, window=26, margin=6)(model, x, RegionScore(1, region))
+    whole = inner(model, longer, RegionScore(1, nn.functional.pad(region, added)))
+    torch.testing.assert_close(tiled.scores, whole.scores, rtol=1e-4, atol=1e-4)
+    assert relative(tiled.maps, whole.maps) <= 1e-5
+    assert any("continued by" in notice for notice in tiled.notices)
+
+
+def test_windows_between_cells_are_never_joined():
+    with pytest.raises(GeometryError, match=r"multiple of 2 voxels.*DivisiblePad with k=2"):
+        Axis.covering(40, 25, 10, 0, "constant").offsets(2.0)
 
 
 def test_an_output_of_several_parts_is_refused():
