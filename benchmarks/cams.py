@@ -2,7 +2,8 @@
 
 Time is a ratio to one plain no-grad forward of the same images, medians over interleaved rounds in one process, for one
 class and for fourteen, on the last layer of MONAI's DenseNet121; then Grad-CAM on a layer at half the depth beside the
-peers. Memory is the peak resident size above the loaded model, each method in its own process.
+peers. Seconds are those of one processor thread, which other programs do not lengthen. Memory is the peak resident
+size above the loaded model, each method in its own process.
 """
 
 import argparse
@@ -39,9 +40,9 @@ def ratios(runs: Mapping[str, Run], shape: tuple[int, ...], classes: int, rounds
 
 
 def _seconds(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
+    started = time.process_time()
     call()
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
 def main() -> None:
@@ -51,6 +52,7 @@ def main() -> None:
     options.add_argument("--json", type=Path)
     chosen = options.parse_args()
     warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
     console, record = Console(width=170), dict[str, object]()
     ours = {name: run for name, (cost, run) in every().items() if cost in ONE_PASS}
     columns = [(f"{label}, {n} class{'es' * (n > 1)}", shape, n) for label, shape in SHAPES.items() for n in (1, 14)]

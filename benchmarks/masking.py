@@ -115,7 +115,7 @@ def measured(shape: tuple[int, ...], channels: int, rounds: int) -> dict[str, fl
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--channels", type=int, default=64)
+    options.add_argument("--channels", type=int, default=128)
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--only", choices=list(SHAPES))
     options.add_argument("--json", type=Path)
