@@ -1,37 +1,4 @@
-"""Every target by name: `from medxai.targets import FinerScore`."""
+"""Every target by name: `from medxai.targets import FinerScore`; and `Target`, what one of your own has to do."""
 
-from medxai.core.target import (
-    ChannelScore,
-    ClassScore,
-    ComponentScore,
-    ContrastScore,
-    FinerScore,
-    GroupContrastScore,
-    GroupScore,
-    MarginScore,
-    NeuronScore,
-    RegionScore,
-    RegressionScore,
-    ReSTScore,
-    SignedScore,
-    SimilarityScore,
-    VoxelScore,
-)
-
-__all__ = [
-    "ChannelScore",
-    "ClassScore",
-    "ComponentScore",
-    "ContrastScore",
-    "FinerScore",
-    "GroupContrastScore",
-    "GroupScore",
-    "MarginScore",
-    "NeuronScore",
-    "ReSTScore",
-    "RegionScore",
-    "RegressionScore",
-    "SignedScore",
-    "SimilarityScore",
-    "VoxelScore",
-]
+from medxai.core.target import *  # noqa: F403 - another door to the same names
+from medxai.core.target import __all__  # noqa: F401
