@@ -108,7 +108,6 @@ def _explained(
 
 def _add(parts: _Parts, share: Tensor, row: LayerRow | None, image_shape: tuple[int, ...]) -> None:
     """Add what one layer's bias adds: drawn where the layer's cells have places, else only counted."""
-    share = share.reshape(image_shape[0], -1, *share.shape[1:]).flatten(0, 1)
     parts.sum = parts.sum + _per_sample(share, image_shape[0])
     size = _per_sample(share.abs(), image_shape[0])
     if row is None or row.footprint is None or not row.spatial:

@@ -33,7 +33,12 @@ def settled(target: Target, output: Any) -> Target:
 def check_classes(indices: tuple[int, ...], target: object) -> None:
     """Raises TargetError unless `indices` are class numbers, at least one."""
     if not indices or any(not isinstance(index, int) or isinstance(index, bool) for index in indices):
-        raise TargetError(f"{target} names no class.", expected="at least one class number", found=f"{indices}")
+        raise TargetError(
+            f"{target} names no class.",
+            expected="at least one class number, of Python's type int",
+            found=f"{indices}",
+            remedy="Write int(index) for a number of NumPy or PyTorch.",
+        )
 
 
 def table(output: Any, target: object) -> Tensor:
