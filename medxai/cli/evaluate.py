@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from medxai.cli.evaluate_cohort import How, score_table
 from medxai.cli.evaluate_films import Films, ReaderPoints, TuneMaps, TuneTruth, score_folder
 from medxai.cli.evaluate_network import (
     Asked,
@@ -33,11 +34,17 @@ if TYPE_CHECKING:
 
 @with_read_options
 def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
-    saliency: Annotated[Path, typer.Argument(help="Saliency map; with --preset chexlocalize also a folder of maps.")],
-    masks: Annotated[
-        list[Path],
-        typer.Argument(help="Annotation, on any grid of the same patient; several are several readers of one finding."),
+    saliency: Annotated[
+        Path,
+        typer.Argument(
+            help="Saliency map; a table of cases (.csv: saliency, mask; label, patient, case, group, image, domain); "
+            "with --preset chexlocalize also a folder of maps."
+        ),
     ],
+    masks: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Annotation, on any grid of the same patient; several are several readers of one finding."),
+    ] = None,
     preset: Annotated[str, typer.Option("--preset", help="basic, full, chexlocalize or arun.")] = "basic",
     metric: Annotated[
         list[str] | None, typer.Option("--metric", help="A name from `medxai metrics`; repeat for more.")
@@ -83,11 +90,19 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
     from medxai.cli.progress import steps
     from medxai.errors import UsageError
 
-    if saliency.is_dir():
-        if preset != "chexlocalize" or len(masks) != 1:
-            raise UsageError("A folder of maps is scored by --preset chexlocalize, against one annotation file.")
-        score_folder(Films(saliency, masks[0], tune_maps, tune_truth, points), seed, as_json)
+    drawings = tuple(masks or ())
+    if saliency.suffix.lower() == ".csv":
+        if drawings or model is not None:
+            raise UsageError("A table of cases names its own annotations, and asks no network.")
+        score_table(saliency, How(metric, preset, options, spacing, noise, places, seed), as_json)
         return
+    if saliency.is_dir():
+        if preset != "chexlocalize" or len(drawings) != 1:
+            raise UsageError("A folder of maps is scored by --preset chexlocalize, against one annotation file.")
+        score_folder(Films(saliency, drawings[0], tune_maps, tune_truth, points), seed, as_json)
+        return
+    if not drawings:
+        raise UsageError("There is nothing to score the map against.", expected="a map and its annotation")
     with steps(3) as step:
         step("loading")
         import medxai
@@ -104,7 +119,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
             network.complete()
         found = medxai.load_overlay(saliency)
         drawn = _annotations(
-            masks, labels or [], lambda path, label: read_region(path, label, spacing, options, mask_image)
+            drawings, labels or [], lambda path, label: read_region(path, label, spacing, options, mask_image)
         )
         within = None if domain is None else read_region(domain, None, spacing, options)
         shown = None if image is None else medxai.read_volume(image, options=options)

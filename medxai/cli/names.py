@@ -41,12 +41,20 @@ def _numbered(inputs: Sequence[str]) -> dict[str, str]:
     table: dict[str, str] = {}
     for number, word in enumerate(inputs, 1):
         path = Path(word)
-        inside = sorted(islice(path.rglob("*"), _MOST)) if path.is_dir() else []
+        inside = sorted(islice(path.rglob("*"), _MOST)) if path.is_dir() else _listed(path)
         for place, file in enumerate(inside, 1):
             _enter(table, file, f"[input {number}, file {place}]")
         _enter(table, path, f"[input {number}]")
         table.setdefault(word, f"[input {number}]")
     return {name: said for name, said in table.items() if len(name) > 2}
+
+
+def _listed(path: Path) -> list[Path]:
+    """The files that a table of cases names."""
+    if path.suffix.lower() != ".csv" or not path.is_file():
+        return []
+    cells = re.split(r'[,"\r\n]', path.read_text("utf-8-sig", errors="replace"))
+    return sorted({path.parent / cell for cell in cells if "." in cell})
 
 
 def _enter(table: dict[str, str], path: Path, said: str) -> None:

@@ -39,14 +39,14 @@ def show_scores(scores: Sequence[Score]) -> None:
 
 
 def _row(score: Score, chance: Iterable[str]) -> dict[str, str]:
-    known = {name: _number(score.chance[name]) if name in score.chance else "" for name in chance}
+    known = {name: said(score.chance[name]) if name in score.chance else "" for name in chance}
     return {
         "metric": f"{score.metric}{'*' if score.bound else ''}",
-        "value": _number(score.value),
+        "value": said(score.value),
         "unit": score.unit,
         **{f"chance: {name}": value for name, value in known.items()},
         "p": "" if score.p is None else f"{score.p:.3f}",
-        "reason": score.reason,
+        "reason": score.reason if score.penalty is None else f"{score.reason}; penalty {said(score.penalty)}",
     }
 
 
@@ -81,5 +81,6 @@ def _cell(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _number(value: float) -> str:
+def said(value: float) -> str:
+    """A number of three decimals, or that it is undefined."""
     return "undefined" if isnan(value) else f"{value:.3f}"

@@ -1,6 +1,7 @@
 """One saliency against one annotation, or against each of several."""
 
 from collections.abc import Mapping, Sequence
+from math import isnan
 
 import torch
 
@@ -110,9 +111,18 @@ def _scores(specs: Sequence[MetricSpec], rows: Rows, degenerate: str) -> tuple[S
             scores.append(Score(spec.name, float("nan"), {}, "the pixel size is unknown", spec.unit, spec.best))
             continue
         value = Undefined(degenerate) if degenerate else spec.fn(rows.reading)
-        p = p_values.get(spec.name)
-        scores.append(Score(spec.name, float(value), rows.of(spec), reason(value), spec.unit, spec.best, spec.bound, p))
+        facts = {"p": p_values.get(spec.name), "penalty": _penalty(spec, rows.reading, value)}
+        score = Score(spec.name, float(value), rows.of(spec), reason(value), spec.unit, spec.best, spec.bound, **facts)
+        scores.append(score)
     return tuple(scores)
+
+
+def _penalty(spec: MetricSpec, reading: Reading, value: float) -> float | None:
+    """What the map is charged with; None where it has a value, or there is nothing that it could have found."""
+    if spec.penalty is None or not isnan(value) or not bool(reading.mask.any()):
+        return None
+    charged = float(spec.penalty(reading))
+    return None if isnan(charged) else charged
 
 
 def _domain(domain: Mask, grid: Geometry) -> MaskArray:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from medxai.errors import InputError
-from medxai.evaluation.score import number
 from medxai.io.chexlocalize import Annotations, FilmMap, Points, patient_of, read_film_map
 from medxai.metrics import chexlocalize
 from medxai.metrics.spec import Undefined, reason
@@ -69,7 +68,7 @@ class FindingRow:
             "finding": self.finding,
             "films": self.films,
             "annotated": self.annotated,
-            **{name: _plain(getattr(self, name)) for name in columns},
+            **{name: getattr(self, name).as_dict() for name in columns},
             "iou_undefined": dict(self.undefined.undefined),
         }
 
@@ -213,8 +212,3 @@ def tuned_cutoff(scores: Sequence[FilmScore], cutoffs: Sequence[float] = CUTOFFS
 def _sample(scores: Sequence[FilmScore], column: str) -> Sample:
     values = [getattr(score, column) for score in scores]
     return sample(values, [patient_of(score.film) for score in scores], [reason(value) for value in values])
-
-
-def _plain(found: Interval) -> dict[str, Any]:
-    ends = {name: number(getattr(found, name)) for name in ("mean", "low", "high")}
-    return {**ends, "cases": found.cases, "patients": found.patients, "reason": found.reason}

@@ -13,7 +13,8 @@ class Score:
     """One metric's value beside what maps that know nothing would score; NaN has a reason.
 
     `p` is the share of other places of the finding at which the same map scores as well, None where none was drawn;
-    `bound` says that the value was chosen in view of the annotation, so that no honest use of the map reaches it.
+    `bound` says that the value was chosen in view of the annotation, so that no honest use of the map reaches it;
+    `penalty` what a map that points nowhere is charged with where it must be ranked, None where there is a value.
     """
 
     metric: str
@@ -24,6 +25,7 @@ class Score:
     best: float | None = None
     bound: bool = False
     p: float | None = None
+    penalty: float | None = None
 
     def __post_init__(self) -> None:
         if isnan(self.value):
@@ -42,6 +44,7 @@ class Score:
         row: dict[str, Any] = {"metric": self.metric, "value": number(self.value), "unit": self.unit}
         row |= {"chance": {name: number(value) for name, value in self.chance.items()}, "reason": self.reason}
         row |= {} if self.p is None else {"p": self.p}
+        row |= {} if self.penalty is None else {"penalty": self.penalty}
         return row | ({"chosen_in_view_of_the_mask": True} if self.bound else {})
 
 

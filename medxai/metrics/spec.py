@@ -55,7 +55,8 @@ class MetricSpec:
     `ties` says whether equal values count in expectation over their random order, pass a threshold together or, in a
     published protocol, are told apart by who comes first.
     `unit` is "mm" or "mL" for metrics that refuse an unknown pixel size. `bound` flags what is chosen in view of the
-    annotation and thus only an upper bound. The name is that of the function unless one is given, as to a function
+    annotation and thus only an upper bound. `penalty` answers what a map that points nowhere is charged with by who
+    must rank it, though its score is undefined. The name is that of the function unless one is given, as to a function
     of which a parameter was fixed by `functools.partial`.
     """
 
@@ -69,6 +70,7 @@ class MetricSpec:
     claims: tuple[str, ...] = ()
     ties: Ties = "expected"
     bound: bool = False
+    penalty: Callable[..., float] | None = None
     name: str = ""
 
     def __post_init__(self) -> None:

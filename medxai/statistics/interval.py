@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from math import isnan
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy import stats
@@ -23,6 +23,12 @@ class Interval:
     cases: int
     patients: int
     reason: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; an undefined number is null and keeps its reason."""
+        ends = {"mean": self.mean, "low": self.low, "high": self.high}
+        known = {name: None if isnan(value) else value for name, value in ends.items()}
+        return {**known, "cases": self.cases, "patients": self.patients, "reason": self.reason}
 
     def __str__(self) -> str:
         rests = f"n = {self.cases} cases of {self.patients} patients"

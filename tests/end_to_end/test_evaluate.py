@@ -126,6 +126,23 @@ def test_a_degenerate_map_has_no_score(case):
     assert np.isnan([score.value for score in found.scores]).all()
 
 
+def test_a_map_that_points_nowhere_is_charged_with_the_diagonal(case):
+    """Undefined all the same; an empty mask charges nobody."""
+    edge = np.linalg.norm([(n - 1) * step for n, step in zip(SHAPE, (2, 2, 3), strict=True)])
+    nowhere = evaluate(saliency(torch.zeros(SHAPE)), case[1], preset="full")
+    charged = {score.metric: score.penalty for score in nowhere.scores if score.penalty is not None}
+    assert set(charged) == {
+        score.metric
+        for score in nowhere.scores
+        if score.metric.endswith(("distance", "5_at_half_maximum", "assd_at_half_maximum"))
+    }
+    assert all(value == pytest.approx(edge) for value in charged.values())
+    assert np.isnan([score.value for score in nowhere.scores if score.penalty is not None]).all()
+    assert nowhere["hd95_at_half_maximum"].as_dict()["penalty"] == pytest.approx(edge)
+    nothing = evaluate(case[0], Mask(torch.zeros(SHAPE, dtype=torch.bool), GRID), preset="full")
+    assert {score.penalty for score in (*nothing.scores, *evaluate(*case, preset="full").scores)} == {None}
+
+
 @pytest.fixture
 def files(case, tmp_path):
     found, mask = case

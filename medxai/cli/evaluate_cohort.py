@@ -1,0 +1,171 @@
+"""A table of cases: one row per map, scored alone and summed up by group, with intervals over patients."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from medxai.io.options import ReadOptions
+
+if TYPE_CHECKING:
+    from medxai.evaluation import Evaluation
+    from medxai.evaluation.cohort import CohortRow, Contrast, Scored
+
+_PATHS = ("saliency", "image", "mask", "domain")
+_WORDS = ("label", "patient", "case", "group")
+
+
+@dataclass(frozen=True)
+class How:
+    """What is asked of every row."""
+
+    names: Sequence[str] | None
+    preset: str
+    options: ReadOptions
+    spacing: str | None
+    noise: bool
+    places: int
+    seed: int
+
+    def score(self, line: "Line") -> "Evaluation":
+        """The scores of one row."""
+        import medxai
+        from medxai.cli.checks import read_region
+        from medxai.evaluation import Chance, evaluate
+
+        image = medxai.read_volume(line.paths["image"], options=self.options) if "image" in line.paths else None
+        domain = read_region(line.paths["domain"], None, self.spacing, self.options) if "domain" in line.paths else None
+        mask = read_region(line.paths["mask"], line.label, self.spacing, self.options)
+        chance = Chance(image, noise=self.noise, places=self.places, seed=self.seed)
+        saliency = medxai.load_overlay(line.paths["saliency"])
+        return evaluate(saliency, mask, self.names, self.options, self.preset, chance, domain)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the table; paths lie beside the table unless they are absolute."""
+
+    number: int
+    paths: Mapping[str, Path]
+    words: Mapping[str, str]
+
+    @property
+    def label(self) -> int | None:
+        """The value of the finding in a label map."""
+        return int(self.words["label"]) if self.words.get("label") else None
+
+    @property
+    def case(self) -> str:
+        """What is paired between groups: the case where it is named, else the annotation and its label."""
+        return self.words.get("case") or f"{self.paths['mask']} {self.words.get('label', '')}"
+
+    @property
+    def patient(self) -> str:
+        """The patient where one is named, else the case is its own."""
+        return self.words.get("patient") or self.case
+
+    @property
+    def group(self) -> str:
+        """The method or checkpoint, "" where the table compares none."""
+        return self.words.get("group", "")
+
+
+def read_lines(path: Path, needed: Sequence[str]) -> tuple[Line, ...]:
+    """The rows of a CSV file. Raises InputError for a column that is missing or unknown, and for an empty cell of one.
+
+    A case with two patients is refused too: its scores could not be drawn by patient.
+    """
+    from medxai.errors import InputError
+
+    known = f"{', '.join(needed)} and any of {', '.join(c for c in (*_PATHS, *_WORDS) if c not in needed)}"
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file, strict=True)
+            columns, rows = table.fieldnames or (), list(table)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} is no table.", expected="a CSV file in UTF-8", found=f"{error}") from error
+    if not set(needed) <= set(columns) <= {*_PATHS, *_WORDS}:
+        raise InputError("The table has other columns.", expected=known, found=", ".join(columns) or "none")
+    lines = []
+    patients: dict[str, str] = {}
+    for number, row in enumerate(rows, 2):
+        if any(not row[column] for column in needed) or None in row or not (row.get("label") or "0").isdecimal():
+            raise InputError(f"Row {number} of the table cannot be read.", expected=known, found=f"{len(row)} cells")
+        cells = {column: cell for column, cell in row.items() if cell}
+        places = {column: path.parent / cells[column] for column in _PATHS if column in cells}
+        line = Line(number, places, {column: cells[column] for column in _WORDS if column in cells})
+        if patients.setdefault(line.case, line.patient) != line.patient:
+            raise InputError("A case has one patient.", found=f"row {number} with another")
+        lines.append(line)
+    if not lines:
+        raise InputError("The table has no row.", expected=known)
+    return tuple(lines)
+
+
+def score_table(path: Path, how: How, as_json: bool) -> None:
+    """Score every row and print the table of the cohort."""
+    from medxai.cli.progress import steps
+    from medxai.cli.report import print_json
+
+    lines = read_lines(path, ("saliency", "mask"))
+    with steps(len(lines)) as step:
+        from medxai.evaluation.cohort import Scored, by_group, contrasts
+
+        cases = []
+        for number, line in enumerate(lines, 1):
+            step(f"case {number}")
+            cases.append(Scored(line.group, line.case, line.patient, how.score(line)))
+        rows, pairs = by_group(cases, how.seed), contrasts(cases, how.seed)
+    if as_json:
+        whole: dict[str, Any] = {"metrics": [row.as_dict() for row in rows], "cases": [_case(one) for one in cases]}
+        print_json(whole | ({"contrasts": [pair.as_dict() for pair in pairs]} if pairs else {}))
+        return
+    _print(rows, pairs)
+    for notice in dict.fromkeys(notice for one in cases for notice in one.evaluation.notices):
+        count = sum(notice in one.evaluation.notices for one in cases)
+        typer.echo(f"note: {notice} ({count} of {len(cases)} maps)")
+
+
+def _case(one: "Scored") -> dict[str, Any]:
+    return {"case": one.case, "patient": one.patient, "group": one.group, **one.evaluation.as_dict()}
+
+
+def _print(rows: "Sequence[CohortRow]", pairs: "Sequence[Contrast]") -> None:
+    from medxai.cli.report import print_table, said
+
+    chance = dict.fromkeys(name for row in rows for name in row.chance)
+    print_table(
+        [
+            {
+                "metric": row.metric,
+                "group": row.group,
+                "mean [95 %] by patient": str(row.mean),
+                "unit": row.unit,
+                **{f"chance: {name}": said(row.chance[name]) if name in row.chance else "" for name in chance},
+                "undefined": ", ".join(f"{count} {why}" for why, count in row.undefined.items()),
+                "with penalties": said(row.charged) if row.undefined and row.charged == row.charged else "",
+            }
+            for row in rows
+        ]
+    )
+    if pairs:
+        typer.echo("paired by case, over patients; p by Wilcoxon, Holm over all of these:")
+        print_table(
+            [
+                {
+                    "metric": pair.metric,
+                    "first": pair.first,
+                    "second": pair.second,
+                    "difference": said(pair.found.difference),
+                    "patients": pair.found.patients,
+                    "p": said(pair.found.wilcoxon),
+                    "p (Holm)": said(pair.p_holm),
+                    "d_z": said(pair.found.d_z),
+                    "reason": pair.found.reason,
+                }
+                for pair in pairs
+            ]
+        )

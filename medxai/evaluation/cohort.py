@@ -1,0 +1,138 @@
+"""Many cases: every metric by group (a method, a checkpoint), with intervals over patients and paired tests."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import nan
+from typing import Any
+
+from medxai.catalog import metrics
+from medxai.errors import InputError
+from medxai.evaluation.score import Evaluation, Score, number
+from medxai.statistics.interval import Interval, interval
+from medxai.statistics.paired import Comparison, compare, holm
+from medxai.statistics.sample import Sample, sample, summary
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One case of one patient as one group's map scores it; the same `case` in two groups is a pair."""
+
+    group: str
+    case: str
+    patient: str
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True)
+class CohortRow:
+    """One metric of one group: the mean with its interval over patients, why the other cases have none, and chance.
+
+    `charged` is the mean with the penalty of maps that point nowhere, NaN where the metric has none.
+    """
+
+    metric: str
+    unit: str
+    group: str
+    mean: Interval
+    charged: float
+    undefined: Mapping[str, int]
+    chance: Mapping[str, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "metric": self.metric,
+            "unit": self.unit,
+            "group": self.group,
+            **self.mean.as_dict(),
+            "charged": number(self.charged),
+            "undefined": dict(self.undefined),
+            "chance": {name: number(value) for name, value in self.chance.items()},
+        }
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One metric, the first group less the second over patients with both; `p_holm` is for all contrasts together."""
+
+    metric: str
+    first: str
+    second: str
+    found: Comparison
+    p_holm: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        names = ("difference", "wilcoxon", "permutation", "d_z", "rank_biserial")
+        facts = {name: number(getattr(self.found, name)) for name in names}
+        pair = {"metric": self.metric, "first": self.first, "second": self.second}
+        return {
+            **pair,
+            "patients": self.found.patients,
+            **facts,
+            "p_holm": number(self.p_holm),
+            "reason": self.found.reason,
+        }
+
+
+def by_group(cases: Sequence[Scored], seed: int = 0) -> tuple[CohortRow, ...]:
+    """A row per metric and group, metrics in the order of the first case. Raises what `pairs` raises."""
+    rows = []
+    for metric, groups in _scores(cases).items():
+        for group, own in groups.items():
+            scores = list(own.values())
+            drawn = _sample(own, cases)
+            charged = [score.value if score.penalty is None else score.penalty for score in scores]
+            rows.append(
+                CohortRow(
+                    metric,
+                    scores[0].unit,
+                    group,
+                    interval(drawn, seed=seed),
+                    summary(sample(charged)).mean if metrics()[metric].penalty is not None else nan,
+                    summary(drawn).undefined,
+                    {name: summary(sample([score.chance[name] for score in scores])).mean for name in scores[0].chance},
+                )
+            )
+    return tuple(rows)
+
+
+def contrasts(cases: Sequence[Scored], seed: int = 0) -> tuple[Contrast, ...]:
+    """Every metric for every two groups, over the cases that both scored; Holm's rule over all of them.
+
+    Raises InputError for a case twice in one group.
+    """
+    found = {
+        (metric, first, second): _compared(groups[first], groups[second], cases, seed)
+        for metric, groups in _scores(cases).items()
+        for first, second in combinations(groups, 2)
+    }
+    adjusted = holm({"\0".join(key): comparison.wilcoxon for key, comparison in found.items()})
+    return tuple(Contrast(*key, comparison, adjusted["\0".join(key)]) for key, comparison in found.items())
+
+
+def _compared(
+    first: Mapping[str, Score], second: Mapping[str, Score], cases: Sequence[Scored], seed: int
+) -> Comparison:
+    both = [case for case in first if case in second]
+    one, other = (_sample({case: group[case] for case in both}, cases) for group in (first, second))
+    return compare(one, other, seed=seed)
+
+
+def _scores(cases: Sequence[Scored]) -> Mapping[str, Mapping[str, Mapping[str, Score]]]:
+    """The scores by metric, group and case."""
+    table: dict[str, dict[str, dict[str, Score]]] = {}
+    for one in cases:
+        for score in one.evaluation.scores:
+            own = table.setdefault(score.metric, {}).setdefault(one.group, {})
+            if one.case in own:
+                raise InputError(f"Case {one.case!r} is in group {one.group!r} twice.")
+            own[one.case] = score
+    return table
+
+
+def _sample(scores: Mapping[str, Score], cases: Sequence[Scored]) -> Sample:
+    patients = {one.case: one.patient for one in cases}
+    values, reasons = [score.value for score in scores.values()], [score.reason for score in scores.values()]
+    return sample(values, [patients[case] for case in scores], reasons)

@@ -1,0 +1,132 @@
+"""A table of cases: means over patients, paired tests between groups, and what is refused."""
+
+import csv
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy import stats
+from typer.testing import CliRunner
+
+from medxai.cli.app import app
+from medxai.cli.names import withheld
+from medxai.errors import InputError, UsageError
+
+SHAPE, PATIENTS = (12, 10, 8), 12
+
+
+def write(folder, name, values):
+    nib.save(nib.Nifti1Image(values.astype(np.float32), np.diag([2.0, 2.0, 3.0, 1.0])), folder / f"{name}.nii.gz")
+    return f"{name}.nii.gz"
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Two findings of each of 12 patients; the second of two methods sees half as much, and of one nothing."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(2 * PATIENTS):
+        mask = np.zeros(SHAPE)
+        mask[3:7, 2:6, 2:5] = 1
+        mask_name = write(tmp_path, f"mask{number}", mask)
+        for method, strength in (("good", 1.0), ("poor", 0.5)):
+            values = rng.random(SHAPE) + strength * (1 + rng.random()) * mask
+            values = values * (number != 5 or method == "good")
+            saliency = write(tmp_path, f"{method}{number}", values)
+            rows.append([saliency, mask_name, f"patient{number // 2}", method])
+    return save(tmp_path / "cohort.csv", ["saliency", "mask", "patient", "group"], rows)
+
+
+def save(path, head, rows):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([head, *rows])
+    return path
+
+
+def call(*words):
+    done = CliRunner().invoke(app, ["evaluate", *map(str, words)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_a_cohort_is_summed_up_by_patient_and_its_groups_are_paired(table):
+    names = ("--metric", "mass_in_mask", "--metric", "peak_distance")
+    found = json.loads(call(table, *names, "--json"))
+    rows = {(row["metric"], row["group"]): row for row in found["metrics"]}
+    values = {(one["group"], one["case"]): one["scores"] for one in found["cases"]}
+    good = [scores[0]["value"] for (group, _), scores in values.items() if group == "good"]
+    assert rows["mass_in_mask", "good"]["mean"] == pytest.approx(np.mean(good))
+    assert rows["mass_in_mask", "good"]["patients"] == PATIENTS
+    assert rows["mass_in_mask", "good"]["low"] < np.mean(good) < rows["mass_in_mask", "good"]["high"]
+    assert rows["mass_in_mask", "good"]["chance"]["uniform"] == pytest.approx(48 / np.prod(SHAPE))
+    assert rows["mass_in_mask", "poor"]["undefined"] == {"no positive saliency": 1}
+    assert rows["mass_in_mask", "poor"]["charged"] is None
+    distance = rows["peak_distance", "poor"]
+    edge = np.linalg.norm([22, 18, 21])
+    assert distance["charged"] == pytest.approx((distance["mean"] * distance["cases"] + edge) / (2 * PATIENTS))
+    contrast = {pair["metric"]: pair for pair in found["contrasts"]}["mass_in_mask"]
+    gaps = {}
+    for (group, case), scores in values.items():
+        if group == "good" and (other := values["poor", case][0]["value"]) is not None:
+            gaps.setdefault(int(case.split("mask")[-1].split(".")[0]) // 2, []).append(scores[0]["value"] - other)
+    means = [np.mean(gap) for gap in gaps.values()]
+    assert contrast["difference"] == pytest.approx(np.mean(means))
+    assert contrast["wilcoxon"] == pytest.approx(stats.wilcoxon(means, zero_method="pratt").pvalue)
+    assert contrast["p_holm"] >= contrast["wilcoxon"]
+    text = call(table, *names)
+    assert "paired by case" in text
+    assert "1 no positive saliency" in text
+
+
+def test_one_group_is_not_compared(tmp_path):
+    maps = [write(tmp_path, f"map{n}", np.random.default_rng(n).random(SHAPE)) for n in range(3)]
+    masks = [write(tmp_path, f"mask{n}", np.arange(960).reshape(SHAPE) < 90) for n in range(3)]
+    path = save(tmp_path / "few.csv", ["saliency", "mask"], zip(maps, masks, strict=True))
+    found = json.loads(call(path, "--json"))
+    assert "contrasts" not in found
+    assert {row["reason"] for row in found["metrics"]} == {"fewer than 10 patients"}
+    assert "paired" not in call(path)
+
+
+@pytest.mark.parametrize(
+    ("head", "rows", "said"),
+    [
+        (["saliency"], [["a.nii.gz"]], "other columns"),
+        (["saliency", "mask", "colour"], [["a", "b", "red"]], "other columns"),
+        (["saliency", "mask"], [], "no row"),
+        (["saliency", "mask"], [["a.nii.gz", ""]], "Row 2"),
+        (["saliency", "mask"], [["a.nii.gz", "b.nii.gz", "c"]], "Row 2"),
+        (["saliency", "mask", "label"], [["a.nii.gz", "b.nii.gz", "one"]], "Row 2"),
+        (["saliency", "mask", "patient"], [["a", "m", "p"], ["b", "m", "q"]], "one patient"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_refused(tmp_path, head, rows, said):
+    done = CliRunner().invoke(app, ["evaluate", str(save(tmp_path / "bad.csv", head, rows))])
+    assert isinstance(done.exception, InputError)
+    assert said in str(done.exception)
+
+
+def test_what_is_no_table_is_refused_and_its_files_stay_unnamed(tmp_path):
+    for content in (b"\xff\xfe\x00", b'saliency,mask\n"a"b,c\n'):
+        (tmp_path / "bad.csv").write_bytes(content)
+        done = CliRunner().invoke(app, ["evaluate", str(tmp_path / "bad.csv")])
+        assert isinstance(done.exception, InputError)
+    assert isinstance(CliRunner().invoke(app, ["evaluate", str(tmp_path / "none.csv")]).exception, InputError)
+    path = save(tmp_path / "cases.csv", ["saliency", "mask"], [["Miller.nii.gz", "/data/Smith/mask.nii.gz"]])
+    said = withheld(f"{tmp_path / 'Miller.nii.gz'} and /data/Smith/mask.nii.gz are missing", ["evaluate", str(path)])
+    assert "Miller" not in said
+    assert "Smith" not in said
+
+
+def test_a_case_twice_in_one_group_and_a_second_annotation_are_refused(tmp_path):
+    name = write(tmp_path, "map", np.random.default_rng(0).random(SHAPE))
+    mask = write(tmp_path, "mask", np.eye(12, 10)[..., None] * np.ones(8))
+    path = save(tmp_path / "twice.csv", ["saliency", "mask"], [[name, mask], [name, mask]])
+    done = CliRunner().invoke(app, ["evaluate", str(path)])
+    assert isinstance(done.exception, InputError)
+    assert "twice" in str(done.exception)
+    done = CliRunner().invoke(app, ["evaluate", str(path), str(tmp_path / mask)])
+    assert isinstance(done.exception, UsageError)
+    done = CliRunner().invoke(app, ["evaluate", str(tmp_path / name)])
+    assert isinstance(done.exception, UsageError)
