@@ -19,7 +19,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.corpus.child import READERS
-from benchmarks.corpus.inputs import Input, bundled, fuzzed, generated, real
+from benchmarks.corpus.inputs import bundled, fuzzed, generated, real
+from benchmarks.corpus.judge import Input, unknown
+from benchmarks.corpus.others import nibabel_files, niftis, pictures, text_headers
 
 SECONDS = 60
 FATES = ("tried", "refused", "right", "repaired or told", "unjudged", "silently wrong", "unclassified", "crashed")
@@ -63,7 +65,7 @@ def fate(reader: str, given: Input, reply: dict[str, Any], ours: np.ndarray[Any,
         return "repaired or told"
     voxels, affine = np.load(reply["file"], mmap_mode="r"), np.array(reply["affine"])
     if voxels.ndim not in {2, 3} or affine.shape != (4, 4):
-        return "silently wrong" if given.group == "generated" else "unjudged"
+        return "unjudged" if given.judge is unknown or not given.group.startswith("generated") else "silently wrong"
     verdict = given.judge(voxels, affine)
     if given.like_medxai and reader != "medxai" and ours is not None:
         verdict = voxels.size == ours.size and bool(
@@ -106,8 +108,12 @@ def main() -> None:
     """Print the table and the silent lies; write all records where a path is given."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "rows").mkdir()
-        inputs = [*generated(folder / "rows"), *bundled(), *real(), *fuzzed()]
+        made = []
+        for n, make in enumerate((generated, niftis, text_headers, pictures)):
+            place = folder / f"rows{n}"
+            place.mkdir()
+            made += make(place)
+        inputs = [*made, *bundled(), *nibabel_files(), *real(), *fuzzed()]
         records = run(inputs, folder)
     console = Console(width=160)
     console.print(table(records))

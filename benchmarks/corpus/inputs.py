@@ -1,44 +1,22 @@
-"""The inputs, and the truth about each."""
+"""The DICOM inputs, and the truth about each."""
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydicom import dcmread
 
+from benchmarks.corpus.judge import RIGHT_MM, Array, Input, Judge, Verdict, by_address, unknown
 from medxai.io.options import DEFAULT
 from tests.io.dicom.make import BUNDLED
-from tests.io.dicom.rows import ROWS, Row
-
-Array = NDArray[Any]
-Verdict = bool | None
-"""Right, wrong, or unknown."""
+from tests.io.dicom.rows import ROWS
 
 UNJUDGED = {"D09", "D41", "D42", "D45"}
 """Rows where another answer than ours may be right: pixels that are not the phantom, colour kept, dose not scaled."""
 
-LARGEST = 10**6
-RIGHT_MM = 0.1
 LPS_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-
-
-@dataclass(frozen=True, eq=False)
-class Input:
-    """A path to read; `judge(voxels, affine)` says whether an answer is right.
-
-    With `like_medxai`, the truth is the answer of medxai, which tests/io/dicom prove by closed forms.
-    """
-
-    group: str
-    name: str
-    path: Path
-    judge: Callable[[Array, Array], Verdict]
-    like_medxai: bool = False
 
 
 def generated(folder: Path) -> Iterator[Input]:
@@ -51,16 +29,16 @@ def generated(folder: Path) -> Iterator[Input]:
             path = row.build(place)
         if path.is_relative_to(BUNDLED):
             continue
-        by_address = row.placed or row.fate == "refused"
-        judge = _address_judge(row) if by_address and row.code not in UNJUDGED else unknown
-        yield Input("generated", f"{row.code} {row.name}", path, judge, not by_address and row.code not in UNJUDGED)
+        judged, phantom = row.code not in UNJUDGED, row.placed or row.fate == "refused"
+        judge = by_address(np.array(row.grid)) if judged and phantom else unknown
+        yield Input("generated DICOM", f"{row.code} {row.name}", path, judge, judged and not phantom)
 
 
 def bundled() -> Iterator[Input]:
     """The files inside pydicom."""
     for path in sorted(BUNDLED.rglob("*")):
         if path.is_file() and path.suffix not in {".py", ".txt", ".md", ".json", ".dump", ".icc"}:
-            yield Input("pydicom", str(path.relative_to(BUNDLED)), path, _pydicom_judge(path))
+            yield Input("pydicom", str(path.relative_to(BUNDLED)), path, pydicom_judge(path))
 
 
 def real() -> Iterator[Input]:
@@ -72,7 +50,7 @@ def real() -> Iterator[Input]:
             yield Input("real", name, root / name, _position_judge(root / name))
     for path in sorted(root.glob("*/*")):
         if path.is_file() and path.suffix == ".dcm" and path.parent.name not in {"ge_head_gantry_tilt"}:
-            yield Input("real", str(path.relative_to(root)), path, _pydicom_judge(path))
+            yield Input("real", str(path.relative_to(root)), path, pydicom_judge(path))
 
 
 def fuzzed() -> Iterator[Input]:
@@ -82,31 +60,7 @@ def fuzzed() -> Iterator[Input]:
         yield Input("fuzz corpus", str(path.relative_to(str(root))), path, unknown)
 
 
-def unknown(voxels: Array, affine: Array) -> Verdict:  # noqa: ARG001
-    """No truth is known."""
-    return None
-
-
-def _address_judge(row: Row) -> Callable[[Array, Array], Verdict]:
-    grid = np.array(row.grid)
-
-    def judge(voxels: Array, affine: Array) -> Verdict:
-        stack = voxels if voxels.ndim == 3 else voxels[..., None]
-        if stack.size > LARGEST or not np.isfinite(stack).all():
-            return False
-        codes = np.rint(stack).astype(np.int64)
-        unique = len(np.unique(codes)) == codes.size and codes.size % (7 * 5) == 0
-        address = np.stack([codes % 16, codes // 16 % 16, codes // 256], -1)
-        truth = address @ grid[:3, :3].T + grid[:3, 3]
-        index = np.stack(np.meshgrid(*[np.arange(n) for n in codes.shape], indexing="ij"), -1)
-        said = index @ affine[:3, :3].T + affine[:3, 3]
-        exact = np.abs(stack - codes).max() < 1e-3
-        return bool(unique and exact and np.linalg.norm(said - truth, axis=-1).max() < RIGHT_MM)
-
-    return judge
-
-
-def _pydicom_judge(path: Path) -> Callable[[Array, Array], Verdict]:
+def pydicom_judge(path: Path) -> Judge:
     """Whether the values are, in whatever order of axes, those that pydicom decodes and rescales."""
 
     def judge(voxels: Array, affine: Array) -> Verdict:  # noqa: ARG001
@@ -142,7 +96,7 @@ def _decoded(path: Path) -> tuple[Array, ...] | None:
     return (stored * float(1 if slope is None else slope) + float(intercept or 0),)
 
 
-def _position_judge(folder: Path) -> Callable[[Array, Array], Verdict]:
+def _position_judge(folder: Path) -> Judge:
     """Whether there is a slice at the position of every file, and no other."""
     headers = [dcmread(path, stop_before_pixels=True, force=True) for path in folder.iterdir() if path.is_file()]
     positions = np.array([h.ImagePositionPatient for h in headers if "Rows" in h], np.float64) @ LPS_RAS[:3, :3]
