@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 
 from medxai.core.geometry import Geometry
-from medxai.core.volume import Mask
-from medxai.errors import GeometryError, MaskError
+from medxai.core.volume import Mask, refuse_other_size
+from medxai.errors import MaskError
 from medxai.shapes import Map
 
 
@@ -20,10 +20,7 @@ class SoftMask:
     notices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if tuple(self.data.shape) != self.geometry.shape:
-            raise GeometryError(
-                "Mask and grid differ in size.", expected=f"{self.geometry.shape}", found=f"{tuple(self.data.shape)}"
-            )
+        refuse_other_size(self.data, self.geometry)
         if not bool(((self.data >= 0) & (self.data <= 1)).all()):
             raise MaskError("A soft mask holds a share per voxel.", expected="values in [0, 1]")
 

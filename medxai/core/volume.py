@@ -9,7 +9,7 @@ import torch
 
 from medxai.core.geometry import Geometry
 from medxai.errors import GeometryError, InputError, MaskError
-from medxai.shapes import Channels, MaskArray
+from medxai.shapes import Channels, Map, MaskArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +51,15 @@ class Mask:
     notices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if tuple(self.data.shape) != self.geometry.shape:
-            raise GeometryError(
-                "Mask and grid differ in size.", expected=f"{self.geometry.shape}", found=f"{tuple(self.data.shape)}"
-            )
+        refuse_other_size(self.data, self.geometry)
         if self.data.dtype != torch.bool:
             raise MaskError("A mask is true or false at every voxel.", found=f"{self.data.dtype}")
+
+
+def refuse_other_size(data: MaskArray | Map, geometry: Geometry) -> None:
+    """Raises GeometryError where an annotation and its grid differ in size."""
+    if tuple(data.shape) != geometry.shape:
+        raise GeometryError("Mask and grid differ in size.", expected=f"{geometry.shape}", found=f"{tuple(data.shape)}")
 
 
 @dataclass(frozen=True, eq=False)

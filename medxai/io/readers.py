@@ -4,6 +4,7 @@ MONAI swallows whatever `read` raises and falls back to its own readers, silentl
 the file is opened, and perhaps refused, in `get_data`, whose errors reach the caller.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from os import PathLike, fspath
 from pathlib import Path
@@ -41,9 +42,9 @@ class _Reader(ImageReader):  # type: ignore[misc]
             return array[0], meta(volume.geometry.affine, volume, channel=float("nan"))
         return array, meta(volume.geometry.affine, volume, channel=0)
 
+    @abstractmethod
     def volume(self, path: Path) -> Volume:
         """What this reader makes of one path."""
-        raise NotImplementedError
 
 
 class MedxaiReader(_Reader):

@@ -145,8 +145,9 @@ def _same_plane(one: Header, other: Header, height: float, unseen: bool) -> Inpu
     pixels = (
         f"{'pixels not compared' if unseen else 'different pixels'}; they differ in {'; '.join(telling) or 'no tag'}"
     )
+    beside = one.name if other.frames > 1 or other.path.name == one.path.name else one.path.name
     return InputError(
-        f"{other.name}: lies in the same plane as {one.name if other.frames > 1 else one.path.name}.",
+        f"{other.name}: lies in the same plane as {beside}.",
         code="D44" if other.frames > 1 else "D23",
         expected="one slice per position",
         found=f"two at {height:.3f} mm along the normal, {pixels}",
