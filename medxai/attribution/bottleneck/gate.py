@@ -36,6 +36,14 @@ class Gate:
         """The gate that shuts where this one opens."""
         return Gate(self.closure, self.openness)
 
+    def beyond(self, known: Tensor) -> "Gate":
+        """What this gate opens further than one of openness `known`, below 1, that lies behind it.
+
+        Its nats are the divergence of Z from what passes both, lambda known R + (1 - lambda known) e.
+        """
+        rest = (1 - known) + known * self.closure
+        return Gate(self.openness * (1 - known) / rest, self.closure / rest)
+
     def passed(self, features: Tensor, noise: Tensor) -> Tensor:
         """Z = lambda R + (1 - lambda) e."""
         return self.openness * features + self.closure * noise

@@ -52,6 +52,16 @@ class IBA(LayerMethod):
     seeds: int = 1
     voxels: int = 2**21
 
+    def __post_init__(self) -> None:
+        Objective(self.aim, self.value)
+        counts = {name: getattr(self, name) for name in ("steps", "copies", "seeds", "rate", "voxels")}
+        if not all(value > 0 for value in counts.values()) or not (self.beta == "auto" or self.beta >= 0):
+            raise UsageError(
+                "These settings describe no search.",
+                expected="a beta of at least 0 or 'auto', and the others above 0",
+                found=f"beta={self.beta!r}, {counts}",
+            )
+
     def in_cells(self, cell_mm: Callable[[], tuple[float, ...]]) -> "IBA":
         """The same method with sigma in cells: sigma_mm over the size of a cell along each axis."""
         if self.sigma_mm is None:
@@ -72,20 +82,26 @@ class IBA(LayerMethod):
 
     def _run(self, seen: Pass, captured: Captured, seed: int) -> dict[str, Tensor]:
         """What was found out about each target of each image, (t, b, ...), with one seed."""
-        settings = self._settings(captured.activation, seen.images)
+        settings = self.settings(captured.activation, seen.images)
         groups = in_groups(len(seen.images), settings.at_once // 2)
         found = [self._held(seen, captured, samples, seed, settings) for samples in groups]
         return {name: torch.cat([one[name] for one in found], 1) for name in found[0]}
 
     def _held(self, seen: Pass, captured: Captured, samples: range, seed: int, settings: Settings) -> dict[str, Tensor]:
-        statistics = self.statistics.fits if self.statistics else of_one_image
-        neck = Bottleneck.at(seen, captured, samples, statistics, seed, inverse=self._inverse)
-        found, beta = self._searched(neck, settings)
+        return self._told(Bottleneck.at(seen, captured, samples, self.known, seed, inverse=self._inverse), settings)
+
+    def known(self, features: Tensor) -> FeatureStatistics:
+        """What the noise of one image looks like."""
+        return self.statistics.fits(features) if self.statistics else of_one_image(features)
+
+    def _told(self, neck: Bottleneck, settings: Settings) -> dict[str, Tensor]:
+        found, beta = self.searched(neck, settings)
         maps = found.bits * neck.contributions(settings).sign() if self._signed else found.bits
         told = {"map": maps, "beta": beta, **_diagnosis(found)}
         return {name: neck.of_targets(values) for name, values in told.items()}
 
-    def _searched(self, neck: Bottleneck, settings: Settings) -> tuple[Found, Tensor]:
+    def searched(self, neck: Bottleneck, settings: Settings) -> tuple[Found, Tensor]:
+        """The gates of each row, and its beta."""
         if self.beta != "auto":
             beta = torch.full((neck.rows,), float(self.beta), device=neck.features.device)
             return neck.search(self._loss, beta, settings), beta
@@ -113,7 +129,8 @@ class IBA(LayerMethod):
         """How far what was wanted was reached: 1 is all the way, or as far as the loosest gates went."""
         return self._objective.share(found.kept, found.stakes, loosest.kept)
 
-    def _settings(self, features: Tensor, images: Tensor) -> Settings:
+    def settings(self, features: Tensor, images: Tensor) -> Settings:
+        """Those of a search over `features` of `images`. Raises UsageError for millimetres."""
         if self.sigma_mm is not None:
             raise UsageError(
                 "The method knows no millimetres.",

@@ -14,22 +14,22 @@ Aim = Literal["retain", "logistic", "raise", "lower", "reach", "deviation"]
 class Stakes:
     """Between what each score can move: `clean` as the network answers, `noise` with the layer replaced by noise.
 
-    `spread` is the standard deviation of the score over draws of the noise.
+    `doubt` is two standard errors of `noise`, which is a mean over draws.
     """
 
     clean: Tensor
     noise: Tensor
-    spread: Tensor
+    doubt: Tensor
 
     def of(self, rows: slice | Tensor) -> "Stakes":
         """Those of some of the scores."""
-        return Stakes(self.clean[rows], self.noise[rows], self.spread[rows])
+        return Stakes(self.clean[rows], self.noise[rows], self.doubt[rows])
 
     @property
     def effect(self) -> Tensor:
-        """|clean - noise|, or 0 where that is no more than the noise itself moves the score."""
+        """|clean - noise|, or 0 where that is within the doubt."""
         difference = (self.clean - self.noise).abs()
-        return difference.masked_fill(difference <= self.spread, 0)
+        return difference.masked_fill(difference <= self.doubt, 0)
 
     @property
     def live(self) -> Tensor:
@@ -45,8 +45,8 @@ class Stakes:
 class Objective:
     """The loss of a score y, given the clean score y0 and the score yn of noise alone; with d = |y0 - yn|:
 
-    retain: [1 - (y - yn) / (y0 - yn)]+^2, for any target. deviation: ((y - y0) / d)^2. reach: ((y - value) / d)^2.
-    raise: -(y - yn) / d. lower: (y - yn) / d. logistic: softplus(-y), for one logit that says yes.
+    retain: [1 - (y - yn) / (y0 - yn)]+^2, for any target. deviation: (1 - (y - yn) / (y0 - yn))^2. reach: the same with
+    `value` for y0. raise: -(y - yn) / d. lower: (y - yn) / d. logistic: softplus(-y), for one logit that says yes.
     """
 
     aim: Aim = "retain"
@@ -64,11 +64,10 @@ class Objective:
         """Small where the score is as wanted."""
         if self.aim == "logistic":
             return nn.functional.softplus(-score)
-        if self.aim == "retain":
-            return (1 - stakes.retained(score)).clamp(min=0) ** 2
         if self._sign:
             return -self._moved(score, stakes)
-        return ((score - self.goal(stakes, stakes.clean)) / (stakes.clean - stakes.noise)) ** 2
+        missing = 1 - self.share(score, stakes, stakes.clean)
+        return (missing.clamp(min=0) if self.aim == "retain" else missing) ** 2
 
     def destroy(self, score: Tensor, stakes: Stakes) -> Tensor:
         """Small where nothing is left of what `keep` wants: no more of the way from yn to there, or up, or down."""

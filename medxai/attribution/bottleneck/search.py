@@ -21,6 +21,7 @@ from medxai.shapes import Features
 
 Loss = Callable[[Tensor, Stakes], Tensor]
 _FLOOR = 0.01
+_DRAWS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,8 @@ class Bottleneck:
     """Images of a pass held at one layer, with noise that looks like their features; a gate for each target of each.
 
     Row t n + i is target t of image `samples[i]`, of n. `inverse` swaps what passes: the network sees the noise where
-    the gate is open, and the features where it is shut.
+    the gate is open, and the features where it is shut. `known` is the openness, (r, 1, *m) and below 1, of gates that
+    are paid for: only what passes beyond them costs.
     """
 
     seen: Pass
@@ -90,6 +92,7 @@ class Bottleneck:
     statistics: tuple[FeatureStatistics, ...]
     seed: int
     inverse: bool = False
+    known: Tensor | None = None
 
     @classmethod
     def at(
@@ -125,7 +128,7 @@ class Bottleneck:
                 gate = Gate.of(alpha, settings.sigma)
                 leaf = Gate(gate.openness.detach().requires_grad_(), gate.closure.detach().requires_grad_())
                 terms = self._descend(leaf, loss, stakes, settings, dice)
-                information = self._nats(leaf).flatten(1).mean(1)
+                information = self.price(leaf).flatten(1).mean(1)
                 (beta * information).sum().backward()  # type: ignore[no-untyped-call]
             if not bool(terms[stakes.live].isfinite().all()):
                 raise NonFiniteError(
@@ -180,7 +183,11 @@ class Bottleneck:
         """(r, ...) as (t, n, ...)."""
         return rows.reshape(-1, len(self.samples), *rows.shape[1:])
 
-    def _nats(self, gate: Gate) -> Tensor:
+    def price(self, gate: Gate) -> Tensor:
+        """What each feature that the gate lets pass costs in the search, (r, k, *m)."""
+        return self.nats(gate if self.known is None else gate.beyond(self.known))
+
+    def nats(self, gate: Gate) -> Tensor:
         """KL of every feature, (r, k, *m)."""
         per_target = Gate(self.of_targets(gate.openness), self.of_targets(gate.closure))
         return (per_target.nats(self.deviation) * self.alive).flatten(0, 1)
@@ -243,13 +250,14 @@ class Bottleneck:
         shut = torch.zeros((self.rows, *[1] * (self.features.ndim - 1)), device=self.features.device)
         clean = torch.cat([score.detach()[list(self.samples)] for score in self.seen.scores])
         noise = self._drawn(Gate(shut, 1 - shut), settings)
-        return Stakes(clean, noise.mean(0), noise.std(0, correction=0))
+        return Stakes(clean, noise.mean(0), 2 * noise.std(0) / len(noise) ** 0.5)
 
     def _drawn(self, gate: Gate, settings: Settings) -> Tensor:
-        """The scores (copies, r) of what the gates let pass, without gradient."""
+        """The scores (draws, r) of what the gates let pass, without gradient."""
+        draws = self._draw(max(settings.copies, _DRAWS), self._dice(1))
         found: dict[int, list[Tensor]] = {}
         with torch.no_grad():
-            for rows, scores in self._scores(gate, self._draw(settings.copies, self._dice(1)), settings.at_once):
+            for rows, scores in self._scores(gate, draws, settings.at_once):
                 found.setdefault(rows.start, []).append(scores)
         return torch.cat([torch.cat(blocks) for blocks in found.values()], 1)
 
@@ -257,7 +265,7 @@ class Bottleneck:
         self, gate: Gate, losses: list[Tensor], capacity: list[Tensor], stakes: Stakes, settings: Settings
     ) -> Found:
         return Found(
-            bits(self._nats(gate)).sum(1),
+            bits(self.nats(gate)).sum(1),
             gate,
             torch.stack(losses, 1) if losses else stakes.clean[:, None].repeat(1, settings.steps) * torch.nan,
             torch.stack(capacity, 1) if capacity else torch.zeros_like(stakes.clean)[:, None],

@@ -27,7 +27,7 @@ class FeatureStatistics:
     """Mean, standard deviation and activity of one layer's features over `count` images.
 
     Per "element" they have the shape (k, *m) of the layer's map; per "channel" (k, 1, ...), for images of any size.
-    `active` is the share of samples in which a feature is not zero.
+    `active` is the share of images in which a feature, per "channel" at any position, is not zero.
     """
 
     mean: Tensor
@@ -108,7 +108,7 @@ def of_one_image(features: Features) -> FeatureStatistics:
     """
     axes = list(range(2, features.ndim))
     std = (features**2).mean(axes, keepdim=True).sqrt()[0]
-    active = (features != 0).float().mean(axes, keepdim=True)[0]
+    active = (features != 0).any(axes, keepdim=True)[0].to(std)
     return FeatureStatistics(torch.zeros_like(std), std, active, 1, "channel", "")
 
 
@@ -137,12 +137,12 @@ def estimate(
                 found=f"{tuple(features.shape[1:])}",
                 remedy="Use kind='channel'.",
             )
-        mean, alive = features.mean(axes, keepdim=True)[0], (features != 0).double().mean(axes, keepdim=True)[0]
+        mean, alive = features.mean(axes, keepdim=True)[0], (features != 0).any(axes[1:], keepdim=True).double().mean(0)
         within = ((features - mean) ** 2).sum(axes, keepdim=True)[0]
         difference = mean - total
         weight = n / (samples + n)
         spread = spread + within + difference**2 * samples * weight
-        total, active = total + difference * weight, active + (alive - active) * weight
+        total, active = total + difference * weight, active + (alive - active) * len(images) / (count + len(images))
         samples, count = samples + n, count + len(images)
     if samples < 2:
         raise ModelError("Statistics need at least two samples.", found=f"{samples} of {count} images")
