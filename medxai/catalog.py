@@ -24,7 +24,7 @@ from medxai.attribution import (
     segmentation_cams,
     smooth,
 )
-from medxai.attribution.bottleneck import iba, multi_layer, path, regression
+from medxai.attribution.bottleneck import iba, input_iba, multi_layer, path, regression
 from medxai.core.protocols import Attributor
 from medxai.errors import CatalogError, UnknownNameError
 from medxai.metrics import (
@@ -67,6 +67,7 @@ _METHODS: tuple[Callable[..., Attributor], ...] = (
     *combined.METHODS,
     *iba.METHODS,
     *regression.METHODS,
+    *input_iba.METHODS,
     *multi_layer.METHODS,
     *path.METHODS,
 )

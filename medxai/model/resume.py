@@ -78,6 +78,8 @@ class Resumable:
         images = len(self.image.value)
         image = self.image.at(n, images, folded=False)
         given = activation.clone() if self.writes else activation
+        if self.layer is self.model:
+            return self.model(given)
         if self.full:
             with _emitting(self.layer, given):
                 return self.model(image)
@@ -92,15 +94,17 @@ class Resumable:
 
 
 def resumable(model: nn.Module, layer: str, image: Tensor) -> Resumable:
-    """Hold `model` (in eval mode) at `layer` for images of shape (b, channels, *space).
+    """Hold `model` (in eval mode) at `layer`, or at "", the image, for images of shape (b, channels, *space).
 
     Every replay is checked once against the clean pass, after another image went through the network; where it cannot
     be resumed truly, the network is run whole and `full` says why. Raises LayerError for a layer that runs more than
     once or emits no tensor, ModelError for a network that answers the same image differently.
     """
-    target = submodule(model, layer)
+    target = submodule(model, layer) if layer else model
     with torch.inference_mode(mode=False), torch.no_grad():
         image = image.detach().clone()
+        if target is model:
+            return Resumable(model, model, image, model(image.clone()), Answer(model, image, True), (), writes=True)
         clean = clean_pass(model, layer, target, image.clone(), frozenset())
         whole = Resumable(model, target, clean.activation, clean.output, Answer(target, image, True), (), writes=True)
         try:

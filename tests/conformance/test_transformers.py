@@ -30,6 +30,7 @@ BRIEFLY = {
     "RegressionIBA": SEARCH,
     "InverseRegressionIBA": SEARCH,
     "MultiLayerIBA": {"method": IBA(**SEARCH)},
+    "InputIBA": {**SEARCH, "latent": IBA(**SEARCH)},
 }
 # what a method cannot do by its definition: no linear head on an average, no ReLU
 NO_HEAD, NO_RELU = "needs a linear head", "none between the image and the score"

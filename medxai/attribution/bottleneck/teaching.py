@@ -72,7 +72,8 @@ def _loss(readout: Readout, seen: Pass, beta: float) -> Tensor:
     shut = torch.zeros_like(features)
     with torch.no_grad():
         alone = _passed(seen, Gate(shut, 1 - shut), known)
-    stakes = Stakes(seen.scores[0], alone.mean().expand_as(alone), alone.std(correction=0).expand_as(alone))
+    doubt = 2 * alone.std(correction=0) / len(alone) ** 0.5
+    stakes = Stakes(seen.scores[0], alone.mean().expand_as(alone), doubt.expand_as(alone))
     kept, live = _passed(seen, gate, known), stakes.live
     term = Objective().keep(kept[live], stakes.of(live)).sum() / len(kept)
     loss = term + beta * (gate.nats(normal[0]) * known.alive).mean()

@@ -1,0 +1,107 @@
+"""A bottleneck on the voxels: its price by Monte Carlo, and a target finer than the cells that guide it."""
+
+import pytest
+import torch
+from torch import nn
+
+from medxai.attribution.bottleneck.gate import Gate
+from medxai.attribution.bottleneck.iba import IBA
+from medxai.attribution.bottleneck.input_iba import InputIBA
+from medxai.core.layer import Footprint, Layer
+from medxai.core.target import ClassScore
+from medxai.metrics.localisation import mass_in_mask
+from medxai.metrics.reading import Reading
+from medxai.model.footprint import footprint
+from medxai.model.guard import seeded
+from medxai.model.place import on_image
+from medxai.model.trace import trace
+from tests.networks import CONV
+
+DIMENSIONS = pytest.mark.parametrize("ndim", [2, 3])
+POOL = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
+TARGET, CPU = ClassScore(1), torch.device("cpu")
+
+
+class Coarse(nn.Module):
+    """Bright voxels say yes; the only layer with channels worth a bottleneck has cells of 4 voxels."""
+
+    def __init__(self, ndim: int, channels: int = 1) -> None:
+        super().__init__()
+        self.edge, self.pool, self.act = CONV[ndim](channels, 4, 3, padding=1), POOL[ndim](4), nn.ReLU()
+        self.head = nn.Linear(4, 2)
+        with torch.no_grad():
+            self.edge.weight.zero_()
+            self.edge.bias.zero_()
+            self.edge.weight[0] = 1 / (3**ndim * channels)
+            self.edge.bias[0] = -0.6
+            self.head.weight.zero_()
+            self.head.bias.zero_()
+            self.head.weight[1, 0] = 50.0
+
+    def forward(self, x):
+        cells = self.act(self.pool(self.edge(x).relu()))
+        return self.head(cells.flatten(2).mean(2))
+
+
+def small(ndim, seed, channels=1):
+    """Noise below 0.6 with one bright box of 3 voxels, and its mask."""
+    draw = torch.Generator().manual_seed(seed)
+    size = (24, 28) if ndim == 2 else (16, 16, 20)
+    image, mask = torch.rand(channels, *size, generator=draw) * 0.6, torch.zeros(size, dtype=torch.bool)
+    corner = [int(torch.randint(4, n - 8, (1,), generator=draw)) for n in size]
+    mask[tuple(slice(c, c + 3) for c in corner)] = True
+    return image.masked_fill(mask, 1.0)[None], mask
+
+
+@pytest.mark.parametrize("known", [0.0, 0.3, 0.9])
+def test_the_price_is_the_divergence_from_what_passes_both_gates(known):
+    torch.manual_seed(0)
+    alpha, r = torch.tensor(0.7), torch.tensor(1.3)
+    openness = alpha.sigmoid()
+    behind = openness * known
+    z = openness * r + (1 - openness) * torch.randn(2_000_000, dtype=torch.float64)
+    inside = torch.distributions.Normal(openness * r, 1 - openness).log_prob(z)
+    prior = torch.distributions.Normal(behind * r, 1 - behind).log_prob(z)
+    expected = float((inside - prior).mean())
+    gate = Gate.of(alpha.reshape(1, 1, 1, 1), (0.0, 0.0)).beyond(torch.tensor(known))
+    assert float(gate.nats(r)) == pytest.approx(expected, abs=5e-3)
+
+
+@DIMENSIONS
+def test_finds_a_target_finer_than_the_cells_that_guide_it(ndim):
+    model, (x, mask) = Coarse(ndim).eval(), small(ndim, 0)
+    latent, brief = IBA(layer="act", beta=0.1, steps=15, copies=4), {"beta": 1.0, "steps": 20, "copies": 4}
+    with seeded(0, CPU):
+        guide = latent(model, x, TARGET)
+    with seeded(0, CPU):
+        found = InputIBA(layer="act", latent=latent, **brief)(model, x, TARGET)
+    assert found.layer == ""
+    assert found.amount == "bits"
+    assert found.status[0].ok
+    place = footprint(trace(model, tuple(x.shape)), "act")
+    fine, coarse = found.maps[0], on_image(guide.maps[:, None], place, tuple(x.shape[2:]))[0, 0]
+    assert overlap(fine, mask) > 0.9
+    assert overlap(coarse, mask) < 0.4
+    assert mass_in_mask(Reading(fine, mask)) > 2 * mass_in_mask(Reading(coarse, mask))
+
+
+def overlap(values, mask):
+    """IoU of the mask and as many of the highest voxels."""
+    top = values >= values.flatten().topk(int(mask.sum())).values.min()
+    return float((top & mask).sum() / (top | mask).sum())
+
+
+@DIMENSIONS
+def test_images_of_several_channels_have_bits_per_voxel(ndim):
+    model, (x, mask) = Coarse(ndim, channels=3).eval(), small(ndim, 1, channels=3)
+    with seeded(0, CPU):
+        found = InputIBA(layer="act", latent=IBA(beta=0.1, steps=5), beta=1.0, steps=15)(model, x, TARGET)
+    assert found.maps.shape == x[:, 0].shape
+    assert float(found.maps[0][mask].mean()) > 1.5 * float(found.maps[0][~mask].mean())
+
+
+def test_millimetres_of_the_image_become_voxels_and_those_of_the_layer_its_cells():
+    layer = Layer("act", footprint=Footprint((1.5, 1.5), (4.0, 4.0), (6, 7)))
+    method = InputIBA(layer=layer, sigma_mm=2.0, latent=IBA(sigma_mm=6.0)).in_cells(lambda: (8.0, 4.0))
+    assert method.sigma == (1.0, 2.0)
+    assert method.latent.sigma == (0.75, 1.5)
