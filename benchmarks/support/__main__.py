@@ -19,7 +19,7 @@ HEAD = """\
 Written by `make support`, which runs every method of the catalogue on every network below with random weights, in 2D
 and 3D, and checks that the map is finite, that the place of its cells is known, that the model is left as it was found,
 that the same seed gives the same bytes and that a batch equals one image at a time. Methods that score masked images
-run on a layer of at most 64 channels here.
+run on a layer of at most 64 channels here, and what iterates takes few steps.
 
 A number refers to the reason below the table; a broken law would stop the run.
 """

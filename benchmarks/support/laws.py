@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from benchmarks.support.networks import Architecture
 from medxai import catalog
+from medxai.attribution.bottleneck.iba import IBA
 from medxai.core.protocols import Attribution, Attributor, Traits
 from medxai.errors import MedxaiError
 from medxai.model.guard import seeded
@@ -15,6 +16,19 @@ from medxai.model.layers import layer_table, located
 from medxai.model.trace import Trace, trace
 
 FEW = 64  # channels of the layer that masking methods sweep over here
+SEARCH = {"beta": 0.1, "steps": 3, "copies": 1}
+BRIEFLY: dict[str, dict[str, Any]] = {  # the laws hold for any number
+    "OptiCAM": {"steps": 3},
+    "SSCAM": {"n": 1},
+    "ISCAM": {"n": 1},
+    "SmoothGradCAMPlusPlus": {"n": 2},
+    "IBA": SEARCH,
+    "InverseIBA": SEARCH,
+    "RegressionIBA": SEARCH,
+    "InverseRegressionIBA": SEARCH,
+    "MultiLayerIBA": {"method": IBA(**SEARCH)},
+    "InputIBA": {**SEARCH, "latent": IBA(**SEARCH)},
+}
 CPU = torch.device("cpu")
 
 
@@ -60,6 +74,7 @@ def _check_batch(method: Attributor, network: nn.Module, architecture: Architect
 
 def _method(name: str, traced: Trace) -> Attributor:
     method: Any = catalog.method(name)
+    method = replace(method, **BRIEFLY.get(name, {}))
     if _traits(name).reads == "score" and "layer" in {field.name for field in fields(method)}:
         narrow = [row.name for row in layer_table(traced) if row.usable and row.shape[0] <= FEW]
         method = replace(method, layer=narrow[-1] if narrow else "auto")
