@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from medxai.attribution.bottleneck.gate import Gate, bits, smooth
 from medxai.attribution.bottleneck.iba import IBA, InverseIBA
@@ -147,3 +148,38 @@ def test_beta_is_found_that_leaves_the_wanted_share(method, ndim):
         assert retention <= (told["retained"] if method is IBA else 1 - left) < retention + 0.2
         bits.append(told["bits"])
     assert bits[0] < bits[1]
+
+
+@DIMENSIONS
+def test_one_gate_for_all_channels_finds_the_same_place_with_less_memory(ndim):
+    model, image = Redundant(ndim).eval(), cues(ndim, ("left",), 5)
+    maps, held = [], []
+    for shared in (False, True):
+        leaves: list[int] = []
+
+        def keep(optimiser, *_, into=leaves):
+            into.extend(parameter.numel() for group in optimiser.param_groups for parameter in group["params"])
+
+        handle = register_optimizer_step_pre_hook(keep)
+        try:
+            with seeded(0, CPU):
+                found = IBA(layer="wide", beta=0.1, shared_channels=shared)(Wide(model), image, ClassScore(1))
+        finally:
+            handle.remove()
+        maps.append(found.maps.flatten())
+        held.append(leaves[0])
+    assert held[0] == 4 * held[1]
+    assert held[1] == image.numel()
+    assert float(torch.corrcoef(torch.stack(maps))[0, 1]) > 0.8
+
+
+class Wide(nn.Module):
+    """The same evidence in four channels of a layer."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.wide = model, nn.Identity()
+
+    def forward(self, x):
+        strength = torch.tensor([0.4, 0.8, 1.2, 1.6]).view(1, 4, *[1] * (x.ndim - 2))
+        return self.model(self.wide(x * strength).mean(1, keepdim=True))
