@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from medxai.cli.evaluate_arun import Judged, OtherModel, OtherWeights, RetrainedWeights, judge
 from medxai.cli.evaluate_cohort import How, score_table
 from medxai.cli.evaluate_films import Films, ReaderPoints, TuneMaps, TuneTruth, score_folder
 from medxai.cli.evaluate_network import (
     Asked,
+    AskedLayer,
     AskedLink,
     AskedMethod,
     AskedOutput,
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from medxai.core.annotation import Annotation
-    from medxai.core.volume import Mask
     from medxai.evaluation import Evaluation, Score
 
 
@@ -76,9 +77,13 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
     recipe: AskedRecipe = None,
     target: AskedTarget = None,
     method: AskedMethod = None,
+    layer: AskedLayer = None,
     output: AskedOutput = None,
     link: AskedLink = None,
     factory_arg: FactoryArgs = None,
+    retrained: RetrainedWeights = None,
+    other_model: OtherModel = None,
+    other_weights: OtherWeights = None,
     spacing: Spacing = None,
     mask_image: MaskImage = None,
     device: Device = "auto",
@@ -91,9 +96,14 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
     from medxai.errors import UsageError
 
     drawings = tuple(masks or ())
+    arguments = tuple(factory_arg or ())
+    network = Network(model, weights, recipe, target, image, method, layer, output, link, arguments, device, seed)
     if saliency.suffix.lower() == ".csv":
-        if drawings or model is not None:
-            raise UsageError("A table of cases names its own annotations, and asks no network.")
+        if drawings or (model is not None and preset != "arun"):
+            raise UsageError("A table of cases names its own annotations, and asks a network by --preset arun alone.")
+        if model is not None:
+            judge(saliency, Judged(network, retrained, other_model, other_weights, spacing, options), as_json)
+            return
         score_table(saliency, How(metric, preset, options, spacing, noise, places, seed), as_json)
         return
     if saliency.is_dir():
@@ -106,14 +116,12 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
     with steps(3) as step:
         step("loading")
         import medxai
-        from medxai.cli.checks import read_region
+        from medxai.cli.checks import read_domain, read_region
         from medxai.evaluation import Chance, evaluate_labels
         from medxai.evaluation.agreement import sensitivity_to
         from medxai.evaluation.presets import apart
 
         told, asked = (None, None) if metric is None else apart(metric)
-        arguments = tuple(factory_arg or ())
-        network = Network(model, weights, recipe, target, image, method, output, link, arguments, device, seed)
         asks = bool(asked) or (asked is None and model is not None)
         if asks:
             network.complete()
@@ -121,7 +129,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
         drawn = _annotations(
             drawings, labels or [], lambda path, label: read_region(path, label, spacing, options, mask_image)
         )
-        within = None if domain is None else read_region(domain, None, spacing, options)
+        within = None if domain is None else read_domain(domain, spacing, options)
         shown = None if image is None else medxai.read_volume(image, options=options)
         others = tuple(medxai.load_overlay(path) for path in other or ())
         chance = Chance(shown, others, noise, places, seed)
@@ -135,7 +143,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
 
 
 def _annotations(
-    masks: Sequence[Path], labels: Sequence[int], read: "Callable[[Path, int | None], Mask]"
+    masks: Sequence[Path], labels: Sequence[int], read: "Callable[[Path, int | None], Annotation]"
 ) -> "dict[str, Annotation]":
     """By name, each label of each reader; before several readers of one finding, what they share."""
     from medxai.core.annotation import agreed

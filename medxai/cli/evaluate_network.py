@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from medxai.core.saliency import Saliency
     from medxai.core.volume import Mask, Volume
     from medxai.evaluation import Score
+    from medxai.evaluation.asking import Asking
 
 _PANEL = "Asking the network too"
 
@@ -32,6 +33,10 @@ AskedRecipe = Annotated[Path | None, typer.Option("--recipe", help="Its preproce
 AskedTarget = Annotated[str | None, typer.Option("--target", help="What was explained.", rich_help_panel=_PANEL)]
 AskedMethod = Annotated[
     str | None, typer.Option("--method", help="The method, to ask it again too.", rich_help_panel=_PANEL)
+]
+AskedLayer = Annotated[
+    str | None,
+    typer.Option("--layer", help="Its layer; else that of the map, or auto.", rich_help_panel=_PANEL),
 ]
 AskedOutput = Annotated[
     str | None, typer.Option("--output", help="The part of the output that was explained.", rich_help_panel=_PANEL)
@@ -56,44 +61,48 @@ class Network:
     target: str | None
     image: Path | None
     method: str | None = None
+    layer: str | None = None
     output: str | None = None
     link: Link | None = None
     arguments: tuple[str, ...] = ()
     device: str = "auto"
     seed: int = 0
 
-    def complete(self) -> tuple[str, Path, Path, str]:
-        """Factory, weights, recipe and target. Raises UsageError where one of them or the image is missing."""
+    def complete(self) -> None:
+        """Raise UsageError where a part of the question is missing, before anything is computed."""
         from medxai.errors import UsageError
 
-        match (self.model, self.weights, self.recipe, self.target, self.image):
-            case (str(model), Path() as weights, Path() as recipe, str(target), Path()):
-                return model, weights, recipe, target
-        raise UsageError(
-            "The network cannot be asked.", expected="--model with --weights, --recipe, --target and --image"
-        )
+        if None in {self.model, self.weights, self.recipe, self.target, self.image}:
+            raise UsageError(
+                "The network cannot be asked.", expected="--model with --weights, --recipe, --target and --image"
+            )
 
-    def ask(
-        self, found: "Saliency", image: "Volume", names: Sequence[str] | None, preset: str, domain: "Mask | None"
-    ) -> "Sequence[Score]":
-        """The scores that need the network. Raises what `complete` raises."""
+    def asking(self, layer: str = "auto") -> "Asking":
+        """The question, with the method at `layer` where none was given. Raises UsageError for half of a question."""
         from medxai import catalog
         from medxai.cli.targets import parse_output, parse_target
-        from medxai.evaluation.asking import Asking, evaluate_model
+        from medxai.errors import UsageError
+        from medxai.evaluation.asking import Asking
         from medxai.io.recipe import Recipe
         from medxai.model.load import load_model, parse_factory_args
 
-        model, weights, recipe, target = self.complete()
-        loaded = load_model(model, weights, factory_args=parse_factory_args(list(self.arguments)))
-        how = None if self.method is None else catalog.method(self.method, found.provenance.layer or "auto")
-        asking = Asking(
-            loaded,
-            parse_target(target),
-            Recipe.from_yaml(recipe),
-            how,
+        if self.model is None or self.weights is None or self.recipe is None or self.target is None:
+            raise UsageError("Nobody can be asked.", expected="--model with --weights, --recipe and --target")
+        return Asking(
+            load_model(self.model, self.weights, factory_args=parse_factory_args(list(self.arguments))),
+            parse_target(self.target),
+            Recipe.from_yaml(self.recipe),
+            None if self.method is None else catalog.method(self.method, self.layer or layer),
             None if self.link is None else self.link.value,
             output=None if self.output is None else parse_output(self.output),
             device=self.device,
             seed=self.seed,
         )
-        return evaluate_model(found, image, asking, names, domain, preset)
+
+    def ask(
+        self, found: "Saliency", image: "Volume", names: Sequence[str] | None, preset: str, domain: "Mask | None"
+    ) -> "Sequence[Score]":
+        """The scores that need the network, its method at the layer that `found` is of."""
+        from medxai.evaluation.asking import evaluate_model
+
+        return evaluate_model(found, image, self.asking(found.provenance.layer or "auto"), names, domain, preset)

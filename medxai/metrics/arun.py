@@ -13,6 +13,8 @@ from medxai.metrics.similarity import random_pairs, ssim
 from medxai.metrics.trial import Trial
 from medxai.shapes import Maps, MaskArray
 
+Precision = tuple[float, float]
+
 
 @dataclass(frozen=True)
 class Criterion:
@@ -30,36 +32,42 @@ class Criterion:
 
 
 def arun(
-    trial: Trial, masks: Sequence[MaskArray] = (), retrained: Maps | None = None, other: Maps | None = None
+    trial: Trial, utility: Sequence[Precision] = (), retrained: Maps | None = None, other: Maps | None = None
 ) -> tuple[Criterion, ...]:
     """Utility, weight randomisation, repeatability and reproducibility of the trial's method, in this order.
 
-    `masks` are the findings on the image grid, one per image, empty ones left out; `retrained` are the maps of the same
-    images by a second training of the same network, `other` those by another architecture, both over the image grid.
-    What is not given is not judged. Utility: average precision, met above the prevalence. Weight randomisation: SSIM of
-    map and map of the untrained network, met below the mean of 50 random pairs. Repeatability and reproducibility: SSIM
-    of the maps of one image, met above that of random pairs (the paper sets them beside a localisation network's).
-    Raises UsageError for fewer than two images, or for masks or maps of another number.
+    `utility` is what each image's map scores and what knowing nothing would (NaN: no finding), `retrained` the maps of
+    the same images by a second training of the same network, `other` those by another architecture, both over the image
+    grid. What is not given is not judged. Utility: average precision, met above the prevalence. Weight randomisation:
+    SSIM of map and map of the untrained network, met below the mean of 50 random pairs. Repeatability and
+    reproducibility: SSIM of the maps of one image, met above that of random pairs (the paper sets them beside a
+    localisation network's).
+    Raises UsageError for fewer than two images, or for scores or maps of another number.
     """
     count = len(trial.images)
-    given = [len(one) for one in (masks or None, retrained, other) if one is not None]
+    given = [len(one) for one in (utility or None, retrained, other) if one is not None]
     if count < 2 or any(n != count for n in given):
         raise UsageError(
-            "The criteria compare images.", expected="two or more, and one mask and map of each", found=f"{given}"
+            "The criteria compare images.", expected="two or more, and one score and map of each", found=f"{given}"
         )
     pairs = random_pairs(trial.maps, ssim, pairs=50, seed=trial.seed)
     chance = fmean(pairs) if pairs else nan
     return (
-        _utility(trial, masks),
+        _utility(utility),
         _criterion("weight randomisation", untrained_ssim(trial), chance, above=False),
         _agreement("repeatability", trial.maps, retrained, chance),
         _agreement("reproducibility", trial.maps, other, chance),
     )
 
 
-def _utility(trial: Trial, masks: Sequence[MaskArray]) -> Criterion:
-    readings = [Reading(one, mask) for one, mask in zip(trial.maps, masks, strict=False)]
-    asked = [(average_precision(r), float(r.mask.double().mean())) for r in readings if not r.undefined]
+def precisions(maps: Maps, masks: Sequence[MaskArray]) -> tuple[Precision, ...]:
+    """Average precision and prevalence of maps whose findings lie on the same grid; NaN where it is undefined."""
+    readings = [Reading(one, mask) for one, mask in zip(maps, masks, strict=True)]
+    return tuple((average_precision(one), float(one.mask.double().mean())) for one in readings)
+
+
+def _utility(scores: Sequence[Precision]) -> Criterion:
+    asked = [(value, prevalence) for value, prevalence in scores if not isnan(value)]
     share = fmean(prevalence for _, prevalence in asked) if asked else nan
     return _criterion("utility", [value for value, _ in asked], share, above=True)
 

@@ -6,12 +6,14 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 from typer.testing import CliRunner
 
 from medxai.cli.app import app
 from medxai.cli.names import withheld
-from medxai.errors import InputError, UsageError
+from medxai.errors import InputError, MedxaiError, UsageError
+from tests.networks import Planted, planted_case
 
 SHAPE, PATIENTS = (12, 10, 8), 12
 
@@ -130,3 +132,41 @@ def test_a_case_twice_in_one_group_and_a_second_annotation_are_refused(tmp_path)
     assert isinstance(done.exception, UsageError)
     done = CliRunner().invoke(app, ["evaluate", str(tmp_path / name)])
     assert isinstance(done.exception, UsageError)
+
+
+def planted():
+    return Planted(3)
+
+
+def test_the_criteria_of_arun_are_judged_over_a_table(tmp_path):
+    """The same weights repeat every map; another network, whose weights were drawn, does not."""
+    rows = []
+    for seed in range(3):
+        image, mask = planted_case(3, seed)
+        names = {f"image{seed}": image[0, 0].numpy(), f"mask{seed}": mask.numpy()}
+        rows.append([write(tmp_path, name, values) for name, values in names.items()])
+    table = save(tmp_path / "cases.csv", ["image", "mask"], rows)
+    model = planted()
+    torch.save(model.state_dict(), tmp_path / "first.pt")
+    torch.manual_seed(0)
+    torch.nn.init.normal_(model.features.weight)
+    torch.save(model.state_dict(), tmp_path / "other.pt")
+    (tmp_path / "recipe.yaml").write_text("name: as is\ntransforms: [{Orientation: {axcodes: RAS}}]\n")
+    factory = "tests.end_to_end.test_evaluate_cohort:planted"
+    words = [
+        table, "--preset", "arun", "--model", factory, "--weights", tmp_path / "first.pt", "--device", "cpu",
+        "--recipe", tmp_path / "recipe.yaml", "--target", 1, "--method", "GradCAM", "--layer", "act",
+    ]  # fmt: skip
+    others = ["--retrained", tmp_path / "first.pt", "--other-model", factory, "--other-weights", tmp_path / "other.pt"]
+    found = {row["name"]: row for row in json.loads(call(*words, *others, "--json"))["criteria"]}
+    assert found["utility"]["met"] is True
+    assert found["utility"]["baseline"] == pytest.approx(64 / (16 * 18 * 20))
+    assert found["utility"]["value"] > 0.5
+    assert found["repeatability"]["value"] == pytest.approx(1)
+    assert found["reproducibility"]["value"] < 0.9
+    assert [row["n"] for row in found.values()] == [3, 3, 3, 3]
+    said = call(*words)
+    assert said.count("not judged") == 2
+    for left in (["--other-model", factory], ["--method", ""]):
+        done = CliRunner().invoke(app, ["evaluate", *map(str, words), *left])
+        assert isinstance(done.exception, MedxaiError)

@@ -1,12 +1,14 @@
 """Arun's four criteria on methods whose merit is known."""
 
+from math import nan
+
 import pytest
 import torch
 
 from medxai.attribution.gradient_cams import GradCAM
 from medxai.core.target import ClassScore
 from medxai.errors import UsageError
-from medxai.metrics.arun import arun
+from medxai.metrics.arun import arun, precisions
 from medxai.metrics.similarity import ssim
 from medxai.metrics.trial import Trial
 from tests.metrics.methods import Edges, Nothing
@@ -24,7 +26,7 @@ def cases(ndim):
 def test_a_method_that_reads_the_network_meets_what_it_can(ndim):
     x, masks = cases(ndim)
     trial = Trial(GradCAM(layer="act"), Planted(ndim), x, ClassScore(1))
-    utility, weights, repeated, other = arun(trial, masks, trial.maps * 3, trial.maps.flip(1))
+    utility, weights, repeated, other = arun(trial, precisions(trial.maps, masks), trial.maps * 3, trial.maps.flip(1))
     assert [c.name for c in (utility, weights, repeated, other)] == NAMES
     assert utility.met is True
     assert utility.value > 10 * utility.baseline
@@ -46,9 +48,9 @@ def test_a_blind_method_fails_the_randomisation():
 
 
 def test_what_cannot_be_compared_is_not_judged():
-    x, masks = cases(2)
-    assert [c.met for c in arun(Trial(Nothing(), Planted(2), x, ClassScore(1)), masks)] == [None] * 4
+    x, _ = cases(2)
+    assert [c.met for c in arun(Trial(Nothing(), Planted(2), x, ClassScore(1)), [(nan, 0.1)] * 4)] == [None] * 4
     with pytest.raises(UsageError, match="compare images"):
         arun(Trial(Edges(), Planted(2), x[:1], ClassScore(1)))
     with pytest.raises(UsageError, match="compare images"):
-        arun(Trial(Edges(), Planted(2), x, ClassScore(1)), masks[:2])
+        arun(Trial(Edges(), Planted(2), x, ClassScore(1)), [(0.5, 0.1)] * 2)
