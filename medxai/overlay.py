@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from medxai.core.annotation import Annotation
 from medxai.core.geometry import Geometry
 from medxai.core.saliency import Provenance, Saliency, Status
-from medxai.core.volume import Case, Mask
+from medxai.core.volume import Case
 from medxai.errors import InputError, WriteError
 from medxai.evaluation import Evaluation
 from medxai.io.codes import notice
@@ -35,7 +36,7 @@ def save_overlay(
     saliency: Saliency,
     case: Case,
     out: str | Path,
-    mask: Mask | None = None,
+    mask: Annotation | None = None,
     evaluation: Evaluation | None = None,
     orthogonal: bool = False,
 ) -> tuple[Path, ...]:

@@ -1,17 +1,22 @@
 """What a command reads, and refuses before it computes anything."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
+from medxai.core.annotation import Annotation
 from medxai.core.resample import inside
 from medxai.core.volume import Case, Mask
 from medxai.errors import UsageError
 from medxai.evaluation import belonging, share_within
+from medxai.io.film import Pair
 from medxai.io.options import DEFAULT, ReadOptions
-from medxai.io.read import load_case, read_mask
+from medxai.io.read import load_case, read_annotation, read_mask
 from medxai.overlay import NAMES
+
+Region = TypeVar("Region", Mask, Annotation)
 
 
 def refuse_own_input(inputs: Sequence[Path], out: Path) -> None:
@@ -31,7 +36,7 @@ def read_inputs(
     spacing: str | None,
     options: ReadOptions = DEFAULT,
     mask_image: Path | None = None,
-) -> tuple[Case, Mask | None]:
+) -> tuple[Case, Annotation | None]:
     """The case and its annotation; `spacing` is for those that state no pixel size.
 
     A DICOM mask is placed on the grid of `mask_image`, else on that of the first image.
@@ -58,12 +63,21 @@ def read_region(
     spacing: str | None,
     options: ReadOptions = DEFAULT,
     image: Path | None = None,
-) -> Mask:
+) -> Annotation:
     """The annotation at `path`; `spacing` is for a picture, `image` where a DICOM mask belongs."""
+    return _sized(lambda size: read_annotation(path, label, size, options, image), spacing)
+
+
+def read_domain(path: Path, spacing: str | None, options: ReadOptions = DEFAULT) -> Mask:
+    """The mask to ask within; `spacing` is for a picture."""
+    return _sized(lambda size: read_mask(path, None, size, options), spacing)
+
+
+def _sized(read: Callable[[Pair | None], Region], spacing: str | None) -> Region:
+    """What is read, with its pixel size where it states none itself."""
     size = parse_spacing(spacing)
-    region = read_mask(path, label, options=options, reference=image)
-    known = size is None or region.geometry.units == "mm"
-    return region if known else read_mask(path, label, spacing=size, options=options)
+    region = read(None)
+    return region if size is None or region.geometry.units == "mm" else read(size)
 
 
 def parse_spacing(text: str | None) -> tuple[float, float] | None:

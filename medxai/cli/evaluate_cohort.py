@@ -33,11 +33,11 @@ class How:
     def score(self, line: "Line") -> "Evaluation":
         """The scores of one row."""
         import medxai
-        from medxai.cli.checks import read_region
+        from medxai.cli.checks import read_domain, read_region
         from medxai.evaluation import Chance, evaluate
 
         image = medxai.read_volume(line.paths["image"], options=self.options) if "image" in line.paths else None
-        domain = read_region(line.paths["domain"], None, self.spacing, self.options) if "domain" in line.paths else None
+        domain = read_domain(line.paths["domain"], self.spacing, self.options) if "domain" in line.paths else None
         mask = read_region(line.paths["mask"], line.label, self.spacing, self.options)
         chance = Chance(image, noise=self.noise, places=self.places, seed=self.seed)
         saliency = medxai.load_overlay(line.paths["saliency"])

@@ -28,7 +28,7 @@ class SoftMask:
 Annotation = Mask | SoftMask
 
 
-def agreed(masks: Sequence[Mask]) -> SoftMask:
+def agreed(masks: Sequence[Annotation]) -> SoftMask:
     """The share of readers who mark each voxel. Raises MaskError where their grids differ or there is none."""
     if not masks:
         raise MaskError("Agreement is of one or more readers.", found="no mask")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from medxai.errors import MaskError
 from medxai.io.codes import notice
-from medxai.shapes import MaskArray
+from medxai.shapes import Map, MaskArray
 
 _LISTED = 20
 
@@ -26,6 +26,22 @@ def region_of(path: str | Path, values: Shaped[Tensor, "*s"], label: int | None)
     return region, () if bool(region.any()) else (notice("M03", f"no voxel has label {label}: mask is empty"),)
 
 
+def shares_of(path: str | Path, values: Shaped[Tensor, "*s"], label: int | None) -> Map:
+    """The values as shares. Raises `MaskError` where a label is wanted of them, or one is not in [0, 1]."""
+    if label is not None:
+        raise MaskError(f"{path}: shares have no labels.", found=f"label {label}", code="M07", remedy="Leave it out.")
+    shares = values.to(torch.float32)
+    beyond = ~((shares >= 0) & (shares <= 1))
+    if bool(beyond.any()):
+        raise MaskError(
+            f"{path}: a share is between 0 and 1.",
+            found=_listed(torch.unique(shares[beyond]).tolist()),
+            remedy="Divide the values by the number of readers, or by the largest share.",
+            code="M07",
+        )
+    return shares
+
+
 def _about(value: int) -> tuple[str, ...]:
     said = {0: notice("M03", "mask is empty"), 1: ""}.get(value, notice("M08", f"value {value} read as the region"))
     return (said,) if said else ()
@@ -40,7 +56,7 @@ def _refuse_fractions(path: str | Path, values: Tensor) -> None:
     raise MaskError(
         f"{path}: the values of a mask are integers.",
         found=_listed(torch.unique(values[values != values.round()]).tolist() if finite else ["NaN or infinity"]),
-        remedy="Threshold a soft mask first: no metric here reads shares.",
+        remedy="Take them as shares with soft=True (--soft), or threshold them first.",
         code="M06",
     )
 

@@ -24,6 +24,9 @@ class ReadOptions:
     threshold: float | None = field(
         default=None, metadata={"help": "Share from which a voxel of a fractional segmentation is foreground."}
     )
+    soft: bool = field(
+        default=False, metadata={"help": "Take the values of the annotation as shares from 0 to 1, and score by them."}
+    )
     strict_phi: bool = field(
         default=False, metadata={"help": "Refuse images that may show the patient's name in their pixels."}
     )

@@ -1,12 +1,14 @@
 """From paths to values, whatever the format: the content decides, the name only where the content does not."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from medxai.core.annotation import Annotation, SoftMask
 from medxai.core.geometry import Geometry
 from medxai.core.volume import Case, Mask, Volume
 from medxai.errors import GeometryError, InputError, MaskError
@@ -18,7 +20,7 @@ from medxai.io.dicom.reference import Reference, dicom_reference
 from medxai.io.dicom.scan import is_dicom
 from medxai.io.film import Pair, flat_geometry
 from medxai.io.itk import is_itk, read_itk
-from medxai.io.labels import region_of
+from medxai.io.labels import region_of, shares_of
 from medxai.io.nifti import is_nifti, read_nifti
 from medxai.io.options import DEFAULT, ReadOptions
 from medxai.io.picture import is_picture, read_picture
@@ -75,6 +77,24 @@ def read_mask(
     (background) and for more than one channel, and `GeometryError` for a volume that states no place in the patient,
     which `options.unplaced` permits.
     """
+    found = read_annotation(path, label, spacing, replace(options, soft=False), reference)
+    if not isinstance(found, Mask):
+        raise MaskError(f"{path}: a mask is true or false at every voxel.", found="shares", code="M07")
+    return found
+
+
+def read_annotation(
+    path: str | Path,
+    label: int | None = None,
+    spacing: Pair | None = None,
+    options: ReadOptions = DEFAULT,
+    reference: str | Path | None = None,
+) -> Annotation:
+    """`read_mask`; with `options.soft` the values themselves, as shares from 0 to 1.
+
+    A share is that of the voxel or of the readers: a DICOM fractional segmentation, or a file of such values, of which
+    no `label` can be chosen. Raises what `read_mask` raises, and `MaskError` for values beyond 0 and 1.
+    """
     path = Path(path)
     header = mask_object(path, first_bytes(path)) if path.is_file() else None
     if header is not None:
@@ -88,6 +108,8 @@ def read_mask(
             code="P10",
         )
     _refuse_unplaced(path, volume.geometry, options)
+    if options.soft:
+        return SoftMask(shares_of(path, volume.data[0], label), volume.geometry, volume.notices)
     region, notices = region_of(path, volume.data[0], label)
     return Mask(region, volume.geometry, (*volume.notices, *notices))
 

@@ -5,9 +5,10 @@ from math import isfinite
 
 import numpy as np
 
+from medxai.core.annotation import Annotation
 from medxai.core.geometry import Geometry
 from medxai.core.saliency import Saliency
-from medxai.core.volume import Mask, Volume
+from medxai.core.volume import Volume
 from medxai.render.overlay import Scene, mask_on
 from medxai.render.palette import FAINT, INK, Values, scale_of, window_of
 from medxai.render.panel import Panel, draw_bar, draw_legend, draw_panel
@@ -27,7 +28,7 @@ class _Row:
 
 
 def montage(
-    image: Volume, saliency: Saliency, mask: Mask | None = None, *, title: str = "", values: Map | None = None
+    image: Volume, saliency: Saliency, mask: Annotation | None = None, *, title: str = "", values: Map | None = None
 ) -> bytes:
     """A PNG of the map on the image's own grid, as radiologists hang it; the same values give the same bytes.
 
@@ -59,7 +60,7 @@ def montage(
     return sheet.png()
 
 
-def _scene(image: Volume, saliency: Saliency, mask: Mask | None, values: Values) -> tuple[Scene, str]:
+def _scene(image: Volume, saliency: Saliency, mask: Annotation | None, values: Values) -> tuple[Scene, str]:
     grid = image.geometry
     scale = scale_of(values) if saliency.status.ok else None
     trouble = "" if scale else f"{saliency.status}, no map to show"

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medxai.core.annotation import Annotation
 from medxai.core.geometry import Geometry
 from medxai.core.resample import inside, read_on
-from medxai.core.volume import Mask
 from medxai.render.palette import VEIL, Pixels, Scale, Values
 from medxai.render.slices import View
 
@@ -59,10 +59,10 @@ def veiled(pixels: Pixels) -> Pixels:
     return np.where(stripe, np.float32(VEIL), pixels * np.float32(0.55))
 
 
-def mask_on(mask: Mask, grid: Geometry) -> NDArray[np.bool_]:
+def mask_on(mask: Annotation, grid: Geometry) -> NDArray[np.bool_]:
     """The mask at every voxel of `grid`, for the eye: as it is on its own grid, else half a voxel's share or more."""
     if mask.geometry.same(grid):
-        return np.asarray(mask.data.numpy().reshape(grid.shape3))
+        return np.asarray((mask.data >= 0.5).numpy().reshape(grid.shape3))
     share = read_on(mask.data.float(), mask.geometry, grid) >= 0.5
     return np.asarray((share & inside(mask.geometry, grid)).numpy().reshape(grid.shape3))
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from medxai.core.volume import Mask
+from medxai.core.annotation import Annotation, SoftMask
 from medxai.io.dicom.header import Header, header_of
 from medxai.io.dicom.reference import Reference
 from medxai.io.dicom.scan import is_dicom
@@ -19,8 +19,9 @@ def mask_object(path: Path, start: bytes) -> Header | None:
     return header if header is not None and (is_segmentation(header) or is_structure_set(header)) else None
 
 
-def read_dicom_mask(header: Header, label: int | None, options: ReadOptions, reference: Reference | None) -> Mask:
-    """One segment or region as a mask. Raises `MaskError`, `InputError`."""
+def read_dicom_mask(header: Header, label: int | None, options: ReadOptions, reference: Reference | None) -> Annotation:
+    """One segment or region, with `options.soft` as shares. Raises `MaskError`, `InputError`."""
     if is_segmentation(header):
         return read_segmentation(header, label, options, reference)
-    return read_structure(header, label, reference)
+    region = read_structure(header, label, reference)
+    return SoftMask(region.data.float(), region.geometry, region.notices) if options.soft else region

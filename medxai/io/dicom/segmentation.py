@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from medxai.core.annotation import Annotation, SoftMask
 from medxai.core.geometry import Geometry
 from medxai.core.volume import Mask
 from medxai.errors import InputError, MaskError
@@ -51,8 +52,10 @@ def segments(header: Header) -> tuple[int, ...]:
     return tuple(int(item.SegmentNumber) for item in items if "SegmentNumber" in item and int(item.SegmentNumber) > 0)
 
 
-def read_segmentation(header: Header, label: int | None, options: ReadOptions, reference: Reference | None) -> Mask:
-    """Segment `label`, or the only one. Raises `MaskError`, `InputError`."""
+def read_segmentation(
+    header: Header, label: int | None, options: ReadOptions, reference: Reference | None
+) -> Annotation:
+    """Segment `label`, or the only one; its shares where `options.soft`. Raises `MaskError`, `InputError`."""
     number = only(header, segments(header), label, "segments")
     form, _ = check(header)
     planes = frames(header)
@@ -68,7 +71,7 @@ def read_segmentation(header: Header, label: int | None, options: ReadOptions, r
             if labelmap or plane.dataset.get("ReferencedSegmentNumber") == number
         ]
     if str(header.dataset.get("SegmentationType")) == "FRACTIONAL":
-        regions, more = _thresholded(header, [pixels for _, pixels in chosen], options)
+        regions, more = _fractional(header, [pixels for _, pixels in chosen], options)
         remarks += more
     else:
         regions = [pixels == (number if labelmap else 1) for _, pixels in chosen]
@@ -82,7 +85,8 @@ def read_segmentation(header: Header, label: int | None, options: ReadOptions, r
         remarks.append(notice("D46", "no image given: the grid ends with the frames that the file holds"))
     if not region.any():
         remarks.append(notice("M03", "mask is empty"))
-    return Mask(torch.from_numpy(region), grid, tuple(remarks))
+    data = torch.from_numpy(region)
+    return SoftMask(data.float(), grid, tuple(remarks)) if options.soft else Mask(data, grid, tuple(remarks))
 
 
 def only(header: Header, known: Sequence[int], label: int | None, what: str) -> int:
@@ -101,8 +105,10 @@ def only(header: Header, known: Sequence[int], label: int | None, what: str) -> 
     )
 
 
-def _thresholded(header: Header, pixels: Sequence[Array], options: ReadOptions) -> tuple[list[Array], list[str]]:
+def _fractional(header: Header, pixels: Sequence[Array], options: ReadOptions) -> tuple[list[Array], list[str]]:
     most = int(header.dataset.get("MaximumFractionalValue") or 255)
+    if options.soft:
+        return [plane.astype(np.float32) / np.float32(most) for plane in pixels], []
     if all(np.isin(plane, (0, most)).all() for plane in pixels):
         return [plane == most for plane in pixels], []
     if options.threshold is None:
@@ -111,7 +117,8 @@ def _thresholded(header: Header, pixels: Sequence[Array], options: ReadOptions) 
             code="M07",
             expected=f"0 or {most} in every voxel",
             found="values between",
-            remedy="Say from which share on a voxel is foreground with threshold=0.5 (--threshold 0.5).",
+            remedy="Say from which share on a voxel is foreground with threshold=0.5 (--threshold 0.5), or score by "
+            "the shares with soft=True (--soft).",
         )
     text = f"fractional segmentation: foreground from a share of {options.threshold:g} on"
     return [plane >= options.threshold * most for plane in pixels], [notice("M07", text)]
@@ -206,11 +213,9 @@ def _grid(
         return Geometry.from_lps(lattice.affine @ shift, size), back
 
 
-def _placed(
-    grid: Geometry, moved: Array, slices: Sequence[Any], regions: Sequence[Array]
-) -> tuple[NDArray[np.bool_], int]:
-    """The region on the grid, and how many of its voxels fell outside."""
-    region = np.zeros(grid.shape3, bool)
+def _placed(grid: Geometry, moved: Array, slices: Sequence[Any], regions: Sequence[Array]) -> tuple[Array, int]:
+    """The region, or the shares, on the grid, and how many of its voxels fell outside."""
+    region = np.zeros(grid.shape3, regions[0].dtype if regions else bool)
     lost = 0
     for k, plane in zip(slices, regions, strict=True):
         row, column = np.nonzero(plane)
@@ -218,5 +223,5 @@ def _placed(
         index = np.rint(index).astype(np.int64)
         within = ((index >= 0) & (index < region.shape)).all(axis=1)
         lost += int((~within).sum())
-        region[tuple(index[within].T)] = True
+        region[tuple(index[within].T)] = plane[row, column][within]
     return region, lost
