@@ -59,8 +59,8 @@ class Line:
 
     @property
     def case(self) -> str:
-        """What is paired between groups: the case where it is named, else the annotation and its label."""
-        return self.words.get("case") or f"{self.paths['mask']} {self.words.get('label', '')}"
+        """What is paired between groups: the case where it is named, else a number for the annotation and its label."""
+        return self.words["case"]
 
     @property
     def patient(self) -> str:
@@ -91,12 +91,16 @@ def read_lines(path: Path, needed: Sequence[str]) -> tuple[Line, ...]:
         raise InputError("The table has other columns.", expected=known, found=", ".join(columns) or "none")
     lines = []
     patients: dict[str, str] = {}
+    unnamed: dict[str, str] = {}
     for number, row in enumerate(rows, 2):
         if any(not row[column] for column in needed) or None in row or not (row.get("label") or "0").isdecimal():
             raise InputError(f"Row {number} of the table cannot be read.", expected=known, found=f"{len(row)} cells")
         cells = {column: cell for column, cell in row.items() if cell}
         places = {column: path.parent / cells[column] for column in _PATHS if column in cells}
-        line = Line(number, places, {column: cells[column] for column in _WORDS if column in cells})
+        words = {column: cells[column] for column in _WORDS if column in cells}
+        drawn = f"{places.get('mask', number)} {words.get('label', '')}"
+        words.setdefault("case", unnamed.setdefault(drawn, f"case {len(unnamed) + 1}"))
+        line = Line(number, places, words)
         if patients.setdefault(line.case, line.patient) != line.patient:
             raise InputError("A case has one patient.", found=f"row {number} with another")
         lines.append(line)

@@ -71,7 +71,7 @@ def test_a_cohort_is_summed_up_by_patient_and_its_groups_are_paired(table):
     gaps = {}
     for (group, case), scores in values.items():
         if group == "good" and (other := values["poor", case][0]["value"]) is not None:
-            gaps.setdefault(int(case.split("mask")[-1].split(".")[0]) // 2, []).append(scores[0]["value"] - other)
+            gaps.setdefault((int(case.removeprefix("case ")) - 1) // 2, []).append(scores[0]["value"] - other)
     means = [np.mean(gap) for gap in gaps.values()]
     assert contrast["difference"] == pytest.approx(np.mean(means))
     assert contrast["wilcoxon"] == pytest.approx(stats.wilcoxon(means, zero_method="pratt").pvalue)

@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+import torch
 import yaml
 from PIL import Image, PngImagePlugin
 
@@ -96,6 +97,28 @@ def test_inspect_shows_the_description_of_a_series_and_nothing_else(run: Run, ho
     code, said = run("inspect", home / f"{TEXT}SERIES", expected=description)
     assert code == 0, said
     assert "CT" in said
+
+
+def test_a_table_of_cases_an_orthogonal_map_and_a_conversion_leave_no_marker(
+    run: Run, home: Path, tmp_path: Path
+) -> None:
+    out, labels = tmp_path / "out", home / f"{TEXT}labels.nii"
+    code, said = run(*words(home, home / f"{TEXT}SERIES", out), "--orthogonal")
+    assert (code, clean(out)) == (0, 3), said
+    table = home / f"{TEXT}cohort.csv"
+    table.write_text(f"saliency,mask,label\n{out / 'saliency.nii.gz'},{labels},2\n")
+    for flags in ((), ("--json",)):
+        code, said = run("evaluate", table, *flags)
+        assert code == 0, said
+    for flags in ((), ("--soft",), ("--label", 99)):
+        code, said = run("evaluate", out / "saliency.nii.gz", labels, *flags)
+        assert code == (2 if "--soft" in flags else 0), said
+    weights = home / f"{TEXT}net.pt"
+    torch.save(torch.nn.Conv2d(1, 2, 3), weights)
+    assert run("convert", weights, tmp_path / "w.safetensors")[0] == 2
+    code, said = run("convert", weights, tmp_path / "w.safetensors", "--trust")
+    assert code == 0, said
+    assert found((tmp_path / "w.safetensors").read_bytes()) == []
 
 
 def _without_a_slice(series: Path) -> None:
