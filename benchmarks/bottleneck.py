@@ -1,0 +1,205 @@
+"""What an information bottleneck costs, beside its published code: `python -m benchmarks.bottleneck --peer CHECKOUT`.
+
+CHECKOUT holds github.com/BioroboticsLab/IBA; without it only our own rows are made. With the published settings (beta
+10, Adam at rate 1 with epsilon 1e-8, 10 steps of 10 noises, sigma 1, softplus(-y)) and the same noise both must find
+the same capacity of every feature of the third dense block. Then one explanation is timed at the ends of three dense
+blocks of MONAI's DenseNet121, in 2D beside the peer and in 3D beside the same search through the whole network.
+Seconds are those of the processor, which other programs do not lengthen; memory is the peak resident size above the
+loaded model, each in its own process.
+"""
+
+import argparse
+import importlib
+import json
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from math import log, nan
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from benchmarks.memory import CLEAR, resident
+from benchmarks.methods import network
+from medxai import ClassScore
+from medxai.attribution.bottleneck.iba import IBA, InverseIBA
+from medxai.attribution.bottleneck.objective import Objective
+from medxai.attribution.bottleneck.search import Bottleneck, Settings
+from medxai.attribution.bottleneck.statistics import FeatureStatistics, of_one_image
+from medxai.attribution.passes import one_pass
+
+BLOCKS = {f"features.denseblock{i}": bar for i, bar in ((1, 2.5), (2, 5.0), (3, 12.0))}
+TARGET, SEED, BETA = 1, 0, 10.0
+PUBLISHED: dict[str, Any] = {"beta": BETA, "rate": 1.0, "steps": 10, "copies": 10, "aim": "logistic"}
+VOLUME = Settings(2, 1.0, 2, (1.0, 1.0, 1.0), at_once=1)
+
+
+def library(checkout: Path) -> ModuleType:
+    """The published code, imported without torchvision, which it needs for pictures alone."""
+    pictures = ModuleType("torchvision.transforms")
+    pictures.Normalize = pictures.Compose = None  # type: ignore[attr-defined]
+    sys.modules.setdefault("torchvision", ModuleType("torchvision"))
+    sys.modules.setdefault("torchvision.transforms", pictures)
+    sys.path.insert(0, str(checkout))
+    return importlib.import_module("IBA.pytorch")
+
+
+@contextmanager
+def published(code: ModuleType, model: nn.Module, layer: str, side: int, images: int) -> Iterator[Any]:
+    """Their bottleneck in the model, which has seen noise images; it is out again afterwards."""
+    own = code.IBA(model.get_submodule(layer), progbar=False)
+    torch.manual_seed(SEED)
+    own.estimate(model, ((torch.rand(4, 1, side, side),) for _ in range(images // 4)), device="cpu")
+    try:
+        yield own
+    finally:
+        own.detach()
+
+
+def theirs(own: Any, model: nn.Module, image: Tensor) -> Tensor:
+    """The capacity of every feature in bits."""
+    torch.manual_seed(SEED)
+    return torch.from_numpy(own.analyze(image, partial(_loss, model), mode="capacity"))
+
+
+def _loss(model: nn.Module, images: Tensor) -> Tensor:
+    return nn.functional.softplus(-model(images)[:, TARGET]).mean()
+
+
+def difference(code: ModuleType, side: int, images: int) -> tuple[float, float]:
+    """The largest difference of two capacities at the third dense block, in bits, and the largest capacity.
+
+    Theirs is that of the last forward pass, before the last step of Adam; so ours makes one step less.
+    """
+    model, image, layer = network(2), torch.rand(1, 1, side, side), "features.denseblock3"
+    with published(code, model, layer, side, images) as own:
+        expected = theirs(own, model, image)
+        seen_by_them = own.estimator
+    same = FeatureStatistics(
+        seen_by_them.mean(), seen_by_them.std(), seen_by_them.active_neurons().float(), images, "element", layer
+    )
+    with one_pass(model, image, [ClassScore(TARGET)], [layer], graph=False) as seen:
+        neck = Bottleneck.at(seen, seen.captured[0], range(1), same.fits, SEED)
+        settings = Settings(PUBLISHED["steps"] - 1, 1.0, 10, (1.0, 1.0), epsilon=1e-8, at_once=10)
+        gate = neck.search(Objective("logistic").keep, torch.tensor([BETA]), settings).gate
+        found = neck.nats(gate)[0] / log(2)
+    return float((found - expected).abs().max()), float(expected.max())
+
+
+def timed(call: Callable[[], object], rounds: int) -> float:
+    times = []
+    for _ in range(rounds):
+        started = time.process_time()
+        call()
+        times.append(time.process_time() - started)
+    return statistics.median(times)
+
+
+def searched(model: nn.Module, image: Tensor, layer: str, settings: Settings, *, replay: bool) -> object:
+    """One search; without `replay` the whole network runs each time."""
+    with one_pass(model, image, [ClassScore(TARGET)], [layer], graph=False) as seen:
+        neck = Bottleneck.at(seen, seen.captured[0], range(1), of_one_image, SEED)
+        held = neck.held if replay else replace(neck.held, full="for comparison")
+        return replace(neck, held=held).search(Objective("logistic").keep, torch.tensor([BETA]), settings)
+
+
+def flat(code: ModuleType | None, side: int, rounds: int) -> dict[str, dict[str, float]]:
+    """Seconds of one explanation of a film at each block; where beta is searched for, at the deepest."""
+    model, image, found = network(2), torch.rand(1, 1, side, side), {}
+    for layer in BLOCKS:
+        row = {"published settings": timed(partial(explained, IBA(layer=layer, **PUBLISHED), model, image), rounds)}
+        if code:
+            with published(code, model, layer, side, 8) as own:
+                row["BioroboticsLab/IBA"] = timed(partial(theirs, own, model, image), rounds)
+        found[layer] = row
+    for method in (IBA, InverseIBA):
+        found[layer][f"{method.__name__}, beta found"] = timed(partial(explained, method(layer=layer), model, image), 1)
+    return found
+
+
+def explained(method: IBA, model: nn.Module, image: Tensor) -> object:
+    return method(model, image, ClassScore(TARGET))
+
+
+def deep(side: int, rounds: int) -> dict[str, dict[str, float]]:
+    """Seconds of two steps of two noises in a volume at each block, with replay and without, and peak memory."""
+    model, image, found = network(3), torch.rand(1, 1, side, side, side), {}
+    for layer in BLOCKS:
+        found[layer] = {
+            name: timed(partial(searched, model, image, layer, VOLUME, replay=replay), rounds)
+            for name, replay in (("replay", True), ("whole network", False))
+        }
+        found[layer] |= {f"peak MB, {how}": peak_mb(layer, side, how) for how in ("replay", "whole")}
+    return found
+
+
+def peak_mb(layer: str, side: int, how: str) -> float:
+    command = [sys.executable, "-m", "benchmarks.bottleneck", "--peak", layer, str(side), how]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - our own module
+    return float(done.stdout.split()[-1])
+
+
+def peak(layer: str, side: int, how: str) -> float:
+    """Megabytes above the loaded model."""
+    model, image = network(3), torch.rand(1, 1, side, side, side)
+    CLEAR.write_text("5", "ascii")
+    before = resident("VmRSS")
+    searched(model, image, layer, VOLUME, replay=how == "replay")
+    return resident("VmHWM") - before
+
+
+def report(films: dict[str, dict[str, float]], volumes: dict[str, dict[str, float]]) -> Iterator[Table]:
+    names = list(dict.fromkeys(name for row in films.values() for name in row))
+    table = Table("layer", *names, "times faster", "bar", title="a film, seconds")
+    for layer, row in films.items():
+        gain = row.get("BioroboticsLab/IBA", nan) / row["published settings"]
+        cells = (f"{row[name]:.2f}" if name in row else "" for name in names)
+        table.add_row(layer, *cells, f"{gain:.1f}x", f"{BLOCKS[layer]:g}x")
+    yield table
+    names = list(next(iter(volumes.values())))
+    table = Table("layer", *names, "times faster", title="a volume, two steps of two noises, seconds")
+    for layer, row in volumes.items():
+        table.add_row(layer, *(f"{row[name]:.2f}" for name in names), f"{row['whole network'] / row['replay']:.1f}x")
+    yield table
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--peer", type=Path, help="a checkout of the published code")
+    options.add_argument("--side", type=int, default=224)
+    options.add_argument("--depth", type=int, default=96)
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--json", type=Path)
+    options.add_argument("--peak", nargs=3, metavar=("LAYER", "SIDE", "HOW"), help=argparse.SUPPRESS)
+    chosen = options.parse_args()
+    warnings.simplefilter("ignore")
+    if chosen.peak:
+        print(peak(chosen.peak[0], int(chosen.peak[1]), chosen.peak[2]))
+        return
+    console, code = Console(width=150), library(chosen.peer) if chosen.peer else None
+    record: dict[str, object] = {}
+    if code:
+        apart, largest = difference(code, chosen.side, 32)
+        console.print(f"capacity at features.denseblock3: {apart:.1e} bits apart, of {largest:.3g} at most")
+        record["capacity"] = {"apart": apart, "largest": largest}
+    films, volumes = flat(code, chosen.side, chosen.rounds), deep(chosen.depth, chosen.rounds)
+    console.print(*report(films, volumes))
+    record |= {"films": films, "volumes": volumes}
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {chosen.rounds} rounds")
+    if chosen.json:
+        chosen.json.write_text(json.dumps(record, indent=2), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
