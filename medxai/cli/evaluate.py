@@ -57,7 +57,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
         Path | None, typer.Option("--domain", help="Mask on the annotation's grid to ask within: body, lungs.")
     ] = None,
     image: Annotated[
-        Path | None, typer.Option("--image", help="The image: adds its edges as a chance row; needed with --model.")
+        Path | None,
+        typer.Option("--image", help="The image: adds its edges and the body as chance rows; needed with --model."),
     ] = None,
     other: Annotated[
         list[Path] | None, typer.Option("--other", help="Another patient's map, for the mean map; repeat for more.")

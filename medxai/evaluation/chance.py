@@ -19,9 +19,9 @@ from medxai.metrics.spec import MetricSpec
 class Chance:
     """What to compare with besides a uniform map and a centre prior.
 
-    `image` adds the map of its edges; `others`, saliency of other patients for the same target, adds their mean;
-    `noise` adds a map of random values; `places` lays the finding at that many other places of the field and states
-    the share of them that score as well.
+    `image` adds the map of its edges and that of the body in it; `others`, saliency of other patients for the same
+    target, adds their mean; `noise` adds a map of random values; `places` lays the finding at that many other places of
+    the field and states the share of them that score as well.
     """
 
     image: Volume | None = None
@@ -50,8 +50,9 @@ class Rows:
             grid = self.reading.grid
             if asked.image.geometry.units != grid.units:
                 raise GeometryError("Image and annotation must both state their pixel size, or neither.")
-            mean = asked.image.data.float().mean(0)
-            maps["edges"] = chance.edges(values, read_on(mean, asked.image.geometry, grid), grid.spacing)
+            mean = read_on(asked.image.data.float().mean(0), asked.image.geometry, grid)
+            maps["edges"] = chance.edges(values, mean, grid.spacing)
+            maps["body"] = chance.body(values, mean)
         if asked.others:
             maps["others"] = chance.others(values, [other.data for other in asked.others])
         if asked.noise:

@@ -42,6 +42,23 @@ def edges(saliency: Map, image: Map, spacing: Sequence[float]) -> Map:
     return torch.from_numpy(np.sqrt(squared)).to(saliency.dtype).masked_fill(saliency.isnan(), torch.nan)
 
 
+def body(saliency: Map, image: Map) -> Map:
+    """The same value wherever the image is brighter than the air or background around the patient, by Otsu's threshold.
+
+    The largest part, its holes filled; a constant image is all body. What the image does not state (NaN) is none.
+    """
+    from skimage.filters import threshold_otsu
+
+    flat = image.nan_to_num(nan=-np.inf).numpy()
+    known = flat[np.isfinite(flat)]
+    if not known.size or known.min() == known.max():
+        return uniform(saliency)
+    parts, number = ndimage.label(flat > threshold_otsu(known))
+    largest = parts == 1 + np.argmax(np.bincount(parts.ravel(), minlength=number + 1)[1:])
+    filled = torch.from_numpy(ndimage.binary_fill_holes(largest))
+    return filled.to(saliency.dtype).masked_fill(saliency.isnan(), torch.nan)
+
+
 def others(saliency: Map, maps: Sequence[torch.Tensor]) -> Map:
     """The mean map of other patients, corner laid on corner and each weighing the same; nothing is registered."""
     total = torch.zeros_like(saliency)

@@ -1,13 +1,14 @@
 """What the network answers while the ranked units go, or come."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from math import isnan
+from dataclasses import dataclass, replace
+from math import isnan, prod
 
 import torch
 
-from medxai.metrics.probe import Probe
+from medxai.metrics.probe import PerUnit, Probe
 from medxai.metrics.spec import Better, MetricSpec, Undefined
+from medxai.metrics.units import Cubes
 
 
 def deletion(probe: Probe) -> float:
@@ -21,20 +22,23 @@ def insertion(probe: Probe) -> float:
 
 
 ORACLE_LIMIT = 4096
+"""Units that the oracle asks one by one; of more it asks about larger cubes."""
 
 
 @dataclass(frozen=True)
 class Placed:
     """An area beside those of knowing nothing and of knowing the network: `value` is 0 for chance, 1 for the oracle.
 
-    `random` is the mean over random orders and `spread` their standard deviation. Where units interact a map may beat
-    the oracle, and `value` exceeds 1.
+    `random` is the mean over random orders and `spread` their standard deviation; `asked` is how many parts the oracle
+    asked one by one. Where units interact, or the oracle asked larger parts than the map ranks, a map may beat it, and
+    `value` exceeds 1.
     """
 
     area: float
     random: float
     spread: float
     oracle: float
+    asked: int
 
     @property
     def value(self) -> float:
@@ -50,29 +54,37 @@ def placed(probe: Probe, restore: bool = False, draws: int = 5) -> Placed:
     """The deletion (or insertion) area between `draws` >= 2 random orders and the leave-one-out oracle.
 
     The oracle ranks the units by how far the removal of each alone lowers the score: one more image per unit. It is the
-    best order where the effects of the units add up.
+    best order where the effects of the units add up. Of more than 4096 units it asks about cubes, as few voxels wide as
+    that allows, and each unit has the drop per voxel of its cube.
     """
     nothing = torch.zeros(probe.units.count, dtype=torch.float64)
     random = [probe.curve(probe.ranked(nothing, 1 + i), restore).area for i in range(draws)]
     mean, spread = torch.tensor(random, dtype=torch.float64).mean(), torch.tensor(random, dtype=torch.float64).std()
     own = probe.insertion if restore else probe.deletion
-    return Placed(own.area, float(mean), float(spread), probe.curve(probe.ranked(probe.drops), restore).area)
+    worth, asked = oracle(probe)
+    return Placed(own.area, float(mean), float(spread), probe.curve(probe.ranked(worth), restore).area, asked)
+
+
+def oracle(probe: Probe) -> tuple[PerUnit, int]:
+    """What the removal of each unit alone takes from the score, and how many removals were asked."""
+    if probe.units.count <= ORACLE_LIMIT:
+        return probe.drops, probe.units.count
+    shape, side = probe.scene.shape, 2
+    while prod(-(-size // side) for size in shape) > ORACLE_LIMIT:
+        side += 1
+    coarse = replace(probe, perturbation=replace(probe.perturbation, partition=Cubes(side, "voxel")))
+    per_voxel = torch.cat([coarse.drops / coarse.units.sizes, torch.zeros(1, dtype=torch.float64)])
+    return probe.units.mean(per_voxel[coarse.units.labels].to(torch.float64)), coarse.units.count
 
 
 def deletion_placed(probe: Probe) -> float:
-    """Deletion area between chance (0) and the leave-one-out oracle (1); undefined above 4096 units."""
-    return _refused(probe) or placed(probe).value
+    """Deletion area between chance (0) and the leave-one-out oracle (1), which asks up to 4096 images more."""
+    return Undefined(probe.silent) if probe.silent else placed(probe).value
 
 
 def insertion_placed(probe: Probe) -> float:
-    """Insertion area between chance (0) and the leave-one-out oracle (1); undefined above 4096 units."""
-    return _refused(probe) or placed(probe, restore=True).value
-
-
-def _refused(probe: Probe) -> Undefined | None:
-    if probe.silent or probe.units.count <= ORACLE_LIMIT:
-        return Undefined(probe.silent) if probe.silent else None
-    return Undefined(f"the oracle would ask {probe.units.count} images, more than {ORACLE_LIMIT}: take larger units")
+    """Insertion area between chance (0) and the leave-one-out oracle (1), which asks up to 4096 images more."""
+    return Undefined(probe.silent) if probe.silent else placed(probe, restore=True).value
 
 
 def _row(fn: Callable[..., float], best: float | None, span: tuple[float, float], lower: bool = False) -> MetricSpec:

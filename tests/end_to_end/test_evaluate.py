@@ -64,7 +64,7 @@ def test_chance_rows_and_p_values(case):
     image = Volume(torch.rand(1, *SHAPE), GRID)
     others = tuple(saliency(torch.rand(SHAPE)) for _ in range(3))
     found = evaluate(*case, chance=Chance(image, others, noise=True, places=39))
-    assert list(found["auroc"].chance) == ["uniform", "centre", "edges", "others", "noise"]
+    assert list(found["auroc"].chance) == ["uniform", "centre", "edges", "body", "others", "noise"]
     assert found["auroc"].chance["noise"] == pytest.approx(0.5, abs=0.1)
     assert found["auroc"].p == pytest.approx(1 / 40)
     assert found["peak_distance"].p is None
@@ -176,7 +176,7 @@ def test_the_command_line_says_what_the_library_does(case, files):
         "--domain", files / "organ.nii.gz", "--metric", "auroc", "--again", files / "other.nii.gz",
     )  # fmt: skip
     found = json.loads(call(*words, *extra, "--json"))
-    assert list(found["scores"][0]["chance"]) == ["uniform", "centre", "edges", "others"]
+    assert list(found["scores"][0]["chance"]) == ["uniform", "centre", "edges", "body", "others"]
     assert found["scores"][0]["p"] <= 1
     assert abs(found["again"]["other.nii.gz"]["spearman"]) < 0.4
     assert "spearman" in call(*words, *extra)

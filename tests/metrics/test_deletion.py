@@ -9,13 +9,13 @@ import torch
 
 from medxai.errors import GeometryError, InputError
 from medxai.metrics.curves import Curve, Perturbation, even_levels
-from medxai.metrics.deletion import METRICS, deletion, deletion_placed, insertion, insertion_placed, placed
+from medxai.metrics.deletion import METRICS, deletion, deletion_placed, insertion, insertion_placed, oracle, placed
 from medxai.metrics.imputation import Constant, Reference
 from medxai.metrics.probe import Probe
 from medxai.metrics.spec import reason
 from medxai.metrics.units import Cubes, Supervoxels, Voxels
 from medxai.model.scoring import Scorer
-from tests.metrics.probes import SHAPES, VOXELWISE, additive, constant, convolutional, draw
+from tests.metrics.probes import SHAPES, VOXELWISE, Linear, additive, constant, convolutional, draw
 
 pytestmark = pytest.mark.filterwarnings("ignore:Any data type casting:UserWarning")
 shapes = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
@@ -123,12 +123,18 @@ def test_curves_are_taken_once_and_the_seed_decides(shape):
     assert flat[0] == flat[1] != flat[2]
 
 
-def test_an_oracle_of_too_many_images_is_not_asked():
-    def never(images):
-        raise AssertionError("asked")
-
-    probe = Probe(draw(80, 60), draw(1, 80, 60), never, perturbation=VOXELWISE)
-    assert reason(deletion_placed(probe)).startswith("the oracle would ask 4800 images")
+def test_of_many_units_the_oracle_asks_about_cubes():
+    """80 x 60 voxels are asked in squares of 2; of a network that weighs them by squares, the oracle is exact."""
+    weight = torch.rand(1, 1, 40, 30, generator=torch.Generator().manual_seed(1)).repeat_interleave(2, 2)
+    weight = weight.repeat_interleave(2, 3)[0, 0]
+    probe = Probe(weight, torch.ones(1, 80, 60), Linear(weight), perturbation=VOXELWISE, batch=64)
+    assert probe.units.count == 4800
+    worth, asked = oracle(probe)
+    assert asked == 1200
+    torch.testing.assert_close(worth, weight.flatten().double(), rtol=1e-4, atol=1e-4)
+    found = placed(probe)
+    assert (found.asked, found.value) == (1200, pytest.approx(1, abs=0.01))
+    assert deletion_placed(probe.of(-weight)) == pytest.approx(-1, abs=0.1)
 
 
 def test_cubes_in_millimetres_follow_the_spacing():

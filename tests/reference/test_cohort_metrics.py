@@ -143,6 +143,21 @@ def test_chance_maps_know_only_the_image():
     assert not torch.equal(chance.noise(seen, 1)[1:], chance.noise(seen, 2)[1:])
 
 
+def test_the_body_is_the_largest_bright_part_without_its_holes():
+    image = torch.zeros(20, 20)
+    image[3:15, 4:16] = 100 + torch.rand(12, 12)
+    image[7:9, 8:10] = 0
+    image[18, 18] = 100
+    seen = torch.rand(20, 20)
+    seen[4] = torch.nan
+    found = chance.body(seen, image)
+    expected = torch.zeros(20, 20)
+    expected[3:15, 4:16] = 1
+    assert torch.equal(found[5:], expected[5:])
+    assert found[4].isnan().all()
+    assert torch.equal(chance.body(seen, torch.full((20, 20), 3.0)).nan_to_num(), chance.uniform(seen).nan_to_num())
+
+
 def test_the_finding_is_laid_where_as_much_of_it_is_seen():
     mask = torch.zeros(20, 20, dtype=torch.bool)
     mask[3:6, 4:8] = True
