@@ -19,6 +19,7 @@ from medxai.evaluation.score import Score
 from medxai.io.recipe import Recipe
 from medxai.metrics.chance import noise
 from medxai.metrics.curves import DEFAULT, Perturbation
+from medxai.metrics.intermodel import InterModel, inter_model
 from medxai.metrics.probe import Classes, Probe
 from medxai.metrics.spec import Undefined, reason
 from medxai.metrics.trial import Trial
@@ -111,6 +112,28 @@ def trial_of(images: Sequence[Volume], asking: Asking) -> Trial:
     batch = torch.cat(prepared).to(pick_device(asking.device))
     network = tapped(asking.model, asking.output, tuple(batch.shape))
     return Trial(asking.method, network, batch, asking.target, seed=asking.seed, link=asking.link or asking.own_unit)
+
+
+def compare_models(
+    cases: Sequence[tuple[Volume, Sequence[Saliency]]], askings: Sequence[Asking], restore: bool = False
+) -> InterModel:
+    """Deletion (or insertion) between models, mean over images: each case is an image and every model's map of it.
+
+    The maps stand in the order of `askings`. Give images on which all models are right. An image of which some model's
+    map or curve says nothing is left out of all of the mean; `images` says how many are in it. Raises UsageError for
+    one model, another number of maps, models whose recipes differ, and where no image is left.
+    """
+    areas = []
+    for image, saliencies in cases:
+        if len(saliencies) != len(askings):
+            raise UsageError("One map per model.", expected=f"{len(askings)}", found=f"{len(saliencies)}")
+        probes = [probe_of(one, image, asking) for one, asking in zip(saliencies, askings, strict=True)]
+        found = inter_model(probes, restore)
+        if all(one.status.ok for one in saliencies) and bool(found.area.isfinite().all()):
+            areas.append(found.area)
+    if not areas:
+        raise UsageError("No image has a map of every model that says something.", found=f"{len(cases)} images")
+    return InterModel(torch.stack(areas).mean(0), len(areas))
 
 
 def evaluate_model(

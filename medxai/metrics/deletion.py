@@ -21,6 +21,19 @@ def insertion(probe: Probe) -> float:
     return Undefined(probe.silent) if probe.silent else probe.insertion.area
 
 
+def monotonicity(probe: Probe) -> float:
+    """Share of the steps at which the score does not fall as the least salient units are restored first.
+
+    Arya et al. 2019, who ask that all do: of single voxels of a real network hardly ever true.
+    """
+    if probe.silent:
+        return Undefined(probe.silent)
+    scores = probe.curve(probe.ranked(-probe.units.mean(probe.saliency)), restore=True).score
+    if not bool(scores.isfinite().all()):
+        return Undefined("the model's answer is not finite")
+    return float((scores.diff() >= 0).double().mean())
+
+
 ORACLE_LIMIT = 4096
 """Units that the oracle asks one by one; of more it asks about larger cubes."""
 
@@ -99,4 +112,5 @@ METRICS = (
     _row(insertion, None, _ANY),
     _row(deletion_placed, 1.0, _ANY),
     _row(insertion_placed, 1.0, _ANY),
+    MetricSpec(monotonicity, needs="probe", best=1.0, span=(0.0, 1.0)),
 )

@@ -1,5 +1,7 @@
 """What the network answers when it sees the image only through its map."""
 
+from collections.abc import Sequence
+from math import isnan, nan
 from statistics import harmonic_mean
 
 import torch
@@ -7,8 +9,9 @@ import torch
 from medxai.metrics.probe import Probe
 from medxai.metrics.similarity import pearson
 from medxai.metrics.spec import MetricSpec, Undefined
+from medxai.metrics.sufficiency import road
 from medxai.metrics.trial import Trial
-from medxai.shapes import Map
+from medxai.shapes import Images, Map, Maps
 
 
 def soft_mask(values: Map) -> Map:
@@ -57,18 +60,37 @@ def adcc(trial: Trial) -> float:
     Coherency (r + 1) / 2, r the correlation of the maps of x and of x S; complexity the mean of S; S the soft mask, its
     baseline zero. 0 where one of the three is 0.
     """
+    masks, seen = _veiled(trial)
+    before, after = trial.scores(trial.images).tolist(), trial.scores(seen).tolist()
+    kept = [1 - max(0.0, b - a) / b if b > 0 else nan for b, a in zip(before, after, strict=True)]
+    return _harmonic(trial, masks, seen, kept)
+
+
+def arcc(trial: Trial) -> float:
+    """Harmonic mean of coherency, 1 - complexity and twice ROAD within [0, 1], mean over images (pytorch-grad-cam).
+
+    As `adcc`, with ROAD (least less most relevant first, halved) in place of the drop, which large maps win.
+    """
+    masks, seen = _veiled(trial)
+    probes = (
+        Probe(one, image, trial.scores, seed=trial.seed) for one, image in zip(trial.maps, trial.images, strict=True)
+    )
+    return _harmonic(trial, masks, seen, [min(1.0, 2 * road(probe)) for probe in probes])
+
+
+def _veiled(trial: Trial) -> tuple[Maps, Images]:
     masks = torch.stack([soft_mask(one) for one in trial.maps])
-    seen = trial.images * masks[:, None].to(trial.images)
-    before, after = trial.scores(trial.images), trial.scores(seen)
-    rows = zip(trial.maps, trial.explain(seen), masks, before.tolist(), after.tolist(), strict=True)
-    return trial.mean((_adcc(*row) for row in rows), "the map of the masked image is degenerate")
+    return masks, trial.images * masks[:, None].to(trial.images)
 
 
-def _adcc(first: Map, second: Map, mask: Map, before: float, after: float) -> float:
-    if not before > 0 or not bool(mask.any()):
-        return torch.nan
-    parts = ((pearson(first, second) + 1) / 2, 1 - float(mask.mean()), 1 - max(0.0, before - after) / before)
-    return torch.nan if parts[0] != parts[0] else harmonic_mean([max(0.0, part) for part in parts])
+def _harmonic(trial: Trial, masks: Maps, seen: Images, faithful: Sequence[float]) -> float:
+    """Mean over images of the harmonic mean of coherency, 1 - complexity and `faithful`, NaN where one is undefined."""
+    found = []
+    for first, second, mask, third in zip(trial.maps, trial.explain(seen), masks, faithful, strict=True):
+        parts = ((pearson(first, second) + 1) / 2, 1 - float(mask.mean()), third)
+        defined = bool(mask.any()) and not any(isnan(part) for part in parts)
+        found.append(harmonic_mean([max(0.0, part) for part in parts]) if defined else nan)
+    return trial.mean(found, "the map of the masked image is degenerate")
 
 
 def _silence(probe: Probe) -> Undefined | None:
@@ -84,4 +106,5 @@ METRICS = (
     MetricSpec(average_gain, needs="probe", best=1.0, span=(0.0, 1.0)),
     MetricSpec(shown_share, needs="probe", best=None, span=(0.0, 1.0), better="neither"),
     MetricSpec(adcc, needs="method", best=1.0, span=(0.0, 1.0)),
+    MetricSpec(arcc, needs="method", best=1.0, span=(0.0, 1.0)),
 )

@@ -16,12 +16,13 @@ Table = Float64[Tensor, "m m"]
 
 @dataclass(frozen=True, eq=False)
 class InterModel:
-    """`area[i, j]`: the area measured on model i as the units go in the order of model j's map.
+    """`area[i, j]`: the area measured on model i as the units go in the order of model j's map; the mean over `images`.
 
     The paper's exact formula was not at hand: the whole matrix is kept, and any definition follows from it.
     """
 
     area: Table
+    images: int = 1
 
     @property
     def intra(self) -> Float64[Tensor, " m"]:

@@ -25,7 +25,7 @@ from medxai.core.target import (
 from medxai.core.volume import Case, Mask, Volume
 from medxai.errors import GeometryError, TargetError, UsageError
 from medxai.evaluation.agreement import agreement, sensitivity_to
-from medxai.evaluation.asking import Asking, evaluate_model, probe_of, trial_of
+from medxai.evaluation.asking import Asking, compare_models, evaluate_model, probe_of, trial_of
 from medxai.evaluation.presets import FAITHFULNESS, SANITY
 from medxai.evaluation.question import groups, put
 from medxai.explanation import explain
@@ -141,6 +141,23 @@ def test_the_target_says_which_classes_are_compared():
         assert {row.metric for row in rows if not isnan(row.value)} == defined
     assert groups(GroupScore((0, 1)), torch.zeros(1, 2)) == ((0, 1), ())
     assert groups(SignedScore(), torch.zeros(1, 1)) is None
+
+
+def test_models_are_compared_on_each_other():
+    """The same map of two models that differ in their answers scores the same on either judge."""
+    case, asking, saliency = asked(2)
+    fragile = replace(asking, link="identity")
+    found = compare_models([(case.image, [saliency, saliency]), (case.image, [saliency, saliency])], [asking, fragile])
+    assert found.images == 2
+    assert torch.equal(found.area[:, 0], found.area[:, 1])
+    assert float(found.area[0, 0]) != float(found.area[1, 0])
+    assert float(found.area[0, 0]) == pytest.approx(probe_of(saliency, case.image, asking).deletion.area)
+    silent = replace(saliency, status=Status("zero gradient"))
+    assert compare_models([(case.image, [saliency] * 2), (case.image, [saliency, silent])], [asking] * 2).images == 1
+    with pytest.raises(UsageError, match="says something"):
+        compare_models([(case.image, [saliency, silent])], [asking] * 2)
+    with pytest.raises(UsageError, match="One map per model"):
+        compare_models([(case.image, [saliency])], [asking] * 2)
 
 
 class Segmenting(torch.nn.Module):

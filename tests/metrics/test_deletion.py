@@ -9,7 +9,16 @@ import torch
 
 from medxai.errors import GeometryError, InputError
 from medxai.metrics.curves import Curve, Perturbation, even_levels
-from medxai.metrics.deletion import METRICS, deletion, deletion_placed, insertion, insertion_placed, oracle, placed
+from medxai.metrics.deletion import (
+    METRICS,
+    deletion,
+    deletion_placed,
+    insertion,
+    insertion_placed,
+    monotonicity,
+    oracle,
+    placed,
+)
 from medxai.metrics.imputation import Constant, Reference
 from medxai.metrics.probe import Probe
 from medxai.metrics.spec import reason
@@ -135,6 +144,18 @@ def test_of_many_units_the_oracle_asks_about_cubes():
     found = placed(probe)
     assert (found.asked, found.value) == (1200, pytest.approx(1, abs=0.01))
     assert deletion_placed(probe.of(-weight)) == pytest.approx(-1, abs=0.1)
+
+
+def test_the_score_rises_with_every_unit_that_speaks_for_it():
+    """Three quarters of the pixels raise the score and a quarter, restored first, lower it."""
+    weight = torch.ones(8, 8)
+    weight[:2] = -1
+    probe = Probe(
+        weight, torch.ones(1, 8, 8), Linear(weight), perturbation=Perturbation(Voxels(), Constant(), even_levels(64))
+    )
+    assert monotonicity(probe) == 0.75
+    assert monotonicity(probe.of(weight.abs())) < 1
+    assert monotonicity(constant((9, 11))) == 1
 
 
 def test_cubes_in_millimetres_follow_the_spacing():

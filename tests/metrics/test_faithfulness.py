@@ -25,7 +25,7 @@ from medxai.metrics.correlation import (
     sensitivity_n_curve,
 )
 from medxai.metrics.curves import Perturbation
-from medxai.metrics.drops import adcc, average_drop, average_gain, average_increase, shown_share, soft_mask
+from medxai.metrics.drops import adcc, arcc, average_drop, average_gain, average_increase, shown_share, soft_mask
 from medxai.metrics.imputation import Constant
 from medxai.metrics.intermodel import inter_model
 from medxai.metrics.probe import ALPHAS, Classes, Probe
@@ -189,6 +189,9 @@ def test_adcc_is_the_harmonic_mean_of_its_parts(ndim):
     before, after = (float(asked.scores(x)[0]) for x in (asked.images, seen))
     parts = [coherency, 1 - float(mask.mean()), 1 - max(0, before - after) / before]
     assert adcc(asked) == pytest.approx(harmonic_mean(parts), rel=1e-5)
+    faithful = min(1.0, 2 * road(Probe(asked.maps[0], asked.images[0], asked.scores)))
+    expected = harmonic_mean([*parts[:2], faithful]) if faithful > 0 else 0
+    assert arcc(asked) == pytest.approx(expected, rel=1e-5)
     assert 0 < adcc(replace(asked, method=Edges())) < 1
     assert 0 < adcc(replace(asked, images=images(ndim, 3), method=Gradient(times_image=True))) < 1
 
