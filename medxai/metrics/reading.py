@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import isinf
+from math import inf, isinf
 
+import numpy as np
 import torch
+from scipy.special import entr
 
 from medxai.core.geometry import Geometry
 from medxai.errors import GeometryError, MaskError
-from medxai.metrics.ranking import Ranking, ranking
+from medxai.metrics.ranking import Array, Ranking, ranking
 from medxai.shapes import Map, MaskArray
 
 
@@ -78,6 +80,18 @@ class Reading:
     def ranking(self) -> Ranking:
         """The voxels in the order of their values, sorted once for every metric that asks."""
         return ranking(self.values, self.mask)
+
+    @cached_property
+    def shares(self) -> Array:
+        """|S| / sum |S| of the voxels that the model saw, in no order; empty where there is nothing to share."""
+        p = np.abs(self.ranking.values, dtype=np.float64)
+        total = p.sum()
+        return p / total if 0 < total < inf else p[:0]
+
+    @cached_property
+    def effective_voxels(self) -> float:
+        """How many voxels a uniform map of the same entropy fills, exp(-sum p ln p); 1 or more."""
+        return float(np.exp(entr(self.shares).sum()))
 
     @cached_property
     def mask_size(self) -> float:
