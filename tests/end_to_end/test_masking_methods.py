@@ -61,5 +61,5 @@ def test_no_target_at_all_is_refused():
 
 def test_a_combining_method_takes_several_layers_by_name():
     assert method("LayerCAMFusion", "2,4").layers == ("2", "4")
-    assert method("LayerCAMFusion").layers == ("auto",)
+    assert method("LayerCAMFusion").layers == ()
     assert method("GradCAM", "4").layer == "4"
