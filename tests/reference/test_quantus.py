@@ -41,7 +41,8 @@ def test_what_quantus_has_right_is_ours():
         "Sparseness": gini,
     }
     for name, frozen in FROZEN.items():
-        assert [ours[name](one) for one in readings()] == pytest.approx(frozen, rel=3e-6), name
+        close = 3e-5 if name == "Sparseness" else 3e-6  # it adds a small constant to the map first
+        assert [ours[name](one) for one in readings()] == pytest.approx(frozen, rel=close), name
 
 
 def test_quantus_calls_a_map_of_zeros_a_hit():
