@@ -23,7 +23,13 @@ from medxai.model.footprint import footprint
 from medxai.model.guard import seeded
 from medxai.model.layers import located, put, resolve_layer, stages
 from medxai.model.load import weights_sha256
-from medxai.model.soundness import about_chance, about_precision, noticing_chance, refuse_batch_statistics
+from medxai.model.soundness import (
+    about_chance,
+    about_precision,
+    about_repairs,
+    noticing_chance,
+    refuse_batch_statistics,
+)
 from medxai.model.tap import Output, tapped
 from medxai.model.trace import Trace, trace
 
@@ -99,7 +105,10 @@ def explain(  # noqa: PLR0913 - what is explained, and three settings of the run
         device=str(place),
         seconds=round(time.perf_counter() - started, 3),
         versions=_versions(),
-        notices=(*case.image.notices, *prepared.notices, *traced.notices, *about_precision(network), *chance),
+        notices=(
+            *(*case.image.notices, *prepared.notices, *traced.notices),
+            *(*about_repairs(model), *about_precision(network), *chance),
+        ),
     )
     placed = (
         _place(one, _told(goal, output), prepared, traced, shared) for one, goal in zip(found, targets, strict=True)

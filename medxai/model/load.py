@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch import nn
 
 from medxai.errors import ModelError, WeightsError
 from medxai.model.faults import FAULTS, told
+from medxai.model.soundness import REPAIRS
 from medxai.model.weights import fill, weights_sha256
 
 __all__ = ["load_model", "parse_factory_args", "weights_sha256"]
@@ -30,6 +32,7 @@ def load_model(
     keyword arguments. `weights` is `.safetensors`, or `.pt`, `.pth` or `.ckpt` read without running any code of the
     file; None keeps what the factory set. The file's digest is compared with `sha256` before it is opened. Raises
     ModelError about the factory and WeightsError about the file, also where keys or shapes differ from the network's.
+    What was repaired on the way is warned of, and stands in the provenance of every explanation of the network.
     """
     if sha256 is not None and weights is None:
         raise WeightsError("A digest was given, but no weights file that it could belong to.")
@@ -39,7 +42,10 @@ def load_model(
             "The name of the weights file is empty.", remedy="Leave it out to keep what the factory set."
         )
     if weights is not None:
-        fill(model, Path(weights), sha256)
+        repairs = fill(model, Path(weights), sha256)
+        for repair in repairs:
+            warnings.warn(repair, stacklevel=1)
+        vars(model)[REPAIRS] = repairs
     return model.eval()
 
 

@@ -13,6 +13,7 @@ from medxai.errors import ModelError
 from medxai.model.guard import bare, seeded, untouched
 from medxai.shapes import Images
 
+REPAIRS = "_repairs_of_weights"  # where load_model leaves its remarks on a network
 _TOLERANCE = 1e-5  # of the largest output
 
 
@@ -27,6 +28,12 @@ def refuse_batch_statistics(model: nn.Module) -> None:
                 remedy="Build the network with running statistics, and load those of its training.",
                 code="X10",
             )
+
+
+def about_repairs(model: nn.Module) -> tuple[str, ...]:
+    """What was repaired when its weights were loaded."""
+    known: tuple[str, ...] = vars(bare(model)).get(REPAIRS, ())
+    return known
 
 
 def about_precision(model: nn.Module) -> tuple[str, ...]:

@@ -27,8 +27,8 @@ _CONVERT = "If you trust where it comes from: medxai convert IN OUT.safetensors 
 _GLOBAL = re.compile(r"GLOBAL (\w+\.[\w.]+)")
 
 
-def fill(model: nn.Module, path: Path, sha256: str | None) -> None:
-    """Put the weights of the file into `model`: every key and every shape must fit."""
+def fill(model: nn.Module, path: Path, sha256: str | None) -> tuple[str, ...]:
+    """Put the weights of the file into `model`: every key and every shape must fit. Answers what was repaired."""
     refuse_absent(path)
     if sha256 is not None and (found := _file_digest(path)) != sha256.strip().lower():
         raise WeightsError(
@@ -38,10 +38,13 @@ def fill(model: nn.Module, path: Path, sha256: str | None) -> None:
             remedy="Fetch the file again, or correct the digest if the file is the right one.",
             code="X04",
         )
-    state = read_state(path)
+    with warnings.catch_warnings(record=True) as remarks:
+        warnings.simplefilter("always")
+        state = read_state(path)
     refuse_lazy(model)
     _compare(model, state, path)
     model.load_state_dict(state, strict=False)
+    return tuple(str(one.message) for one in remarks)
 
 
 def refuse_absent(path: Path) -> None:

@@ -328,4 +328,7 @@ def test_a_remark_of_the_library_is_one_line_on_stderr(run, scan):
     words[words.index("--weights") + 1] = str(folder / "checkpoint.pt")
     code, _, err = run(*words)
     assert code == 0
-    assert "medxai: note: X05: The weights were read from the entry 'state_dict'" in err
+    note = "X05: The weights were read from the entry 'state_dict' of the checkpoint."
+    assert f"medxai: note: {note}" in err
+    record = json.loads((folder / "out" / "provenance.json").read_text())
+    assert note in record["provenance"]["notices"]
