@@ -127,7 +127,7 @@ class IBA(LayerMethod):
 
     def _achieved(self, found: Found, loosest: Found) -> Tensor:
         """How far what was wanted was reached: 1 is all the way, or as far as the loosest gates went."""
-        return self._objective.share(found.kept, found.stakes, loosest.kept)
+        return self._objective.reached(found.kept, found.stakes, loosest.kept)
 
     def settings(self, features: Tensor, images: Tensor) -> Settings:
         """Those of a search over `features` of `images`. Raises UsageError for millimetres."""

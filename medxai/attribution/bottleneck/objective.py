@@ -80,6 +80,11 @@ class Objective:
         """How much of the way from the score of noise to the goal: 1 is all of it."""
         return (score - stakes.noise) / (self.goal(stakes, furthest) - stakes.noise)
 
+    def reached(self, score: Tensor, stakes: Stakes, furthest: Tensor) -> Tensor:
+        """How well the goal is met: the share of the way, less what lies beyond where a value itself is the goal."""
+        share = self.share(score, stakes, furthest)
+        return 1 - (1 - share).abs() if self.aim in {"reach", "deviation"} else share
+
     def goal(self, stakes: Stakes, furthest: Tensor) -> Tensor:
         """The score that is all that was wanted; for raise and lower the `furthest` that any gate reached."""
         if self.value is not None:

@@ -21,7 +21,7 @@ from medxai.shapes import Features
 
 Loss = Callable[[Tensor, Stakes], Tensor]
 _FLOOR = 0.01
-_DRAWS = 16
+_DRAWS = 8
 
 
 @dataclass(frozen=True, slots=True)

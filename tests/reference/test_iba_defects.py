@@ -1,0 +1,124 @@
+"""Defects of published information bottlenecks, each named after what went wrong there."""
+
+import pytest
+import torch
+
+from medxai.attribution.bottleneck.iba import IBA, InverseIBA
+from medxai.attribution.bottleneck.objective import Aim, Objective, Stakes
+from medxai.attribution.bottleneck.search import Bottleneck, Settings
+from medxai.attribution.bottleneck.statistics import of_one_image
+from medxai.attribution.passes import one_pass
+from medxai.core.target import ClassScore
+from medxai.errors import NonFiniteError
+from medxai.model.guard import seeded
+from tests.networks import LAYER, images, net, rising
+
+DIMENSIONS = pytest.mark.parametrize("ndim", [2, 3])
+BRIEF = {"beta": 0.1, "steps": 5, "copies": 2}
+
+
+def attributed(model, x, index=1, method=IBA, **settings):
+    with seeded(0, x.device):
+        return method(**{"layer": LAYER, **BRIEF, **settings})(model, x, ClassScore(index))
+
+
+@DIMENSIONS
+def test_iba_ran_backward_through_the_prefix_and_left_gradients_there(ndim):
+    model, x, ran = rising(net(ndim)), images(ndim), list[bool]()
+    model[0].register_full_backward_hook(lambda *_: ran.append(True))
+    attributed(model, x)
+    assert not ran
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@DIMENSIONS
+def test_iba_ran_the_whole_network_at_every_step(ndim):
+    counts = []
+    for steps in (2, 12):
+        model, passes = rising(net(ndim)), list[int]()
+        convolve = model[0]._conv_forward
+        model[0]._conv_forward = lambda *args, passes=passes, convolve=convolve: passes.append(1) or convolve(*args)
+        attributed(model, images(ndim), steps=steps)
+        counts.append(len(passes))
+    assert counts[0] == counts[1] > 0
+
+
+@DIMENSIONS
+def test_iba_clamped_what_passes_at_zero(ndim):
+    """At a layer before its ReLU the noise is as often negative, and must stay so."""
+    model, least = rising(net(ndim)), list[float]()
+    model[4].register_forward_pre_hook(lambda _module, given: least.append(float(given[0].detach().min())))
+    attributed(model, images(ndim), layer="3")
+    assert min(least) < -0.1
+
+
+@DIMENSIONS
+def test_iba_reported_another_gate_than_its_last(ndim):
+    """After one step the published capacity is still that of the gate it started from."""
+    model, x = rising(net(ndim)), images(ndim)
+    start, one = attributed(model, x, rate=1e-9, steps=1), attributed(model, x, rate=1.0, steps=1)
+    assert (one.details["bits"] < 0.9 * start.details["bits"]).all()
+
+
+@DIMENSIONS
+def test_chexplain_punished_findings_that_occur_together(ndim):
+    """A one-hot loss over all outputs depends on those that are not explained."""
+    model, x = rising(net(ndim)), images(ndim)
+    expected = attributed(model, x).maps
+    with torch.no_grad():
+        model[8].weight[[0, 2]] *= -7
+        model[8].bias[[0, 2]] += 5
+    assert torch.equal(attributed(model, x).maps, expected)
+
+
+@pytest.mark.parametrize("aim", ["retain", "logistic", "raise", "lower", "reach", "deviation"])
+def test_chexplain_inverse_had_no_lower_bound(aim: Aim):
+    stakes = Stakes(torch.tensor([2.0]), torch.tensor([-1.0]), torch.tensor([0.1]))
+    objective = Objective(aim, 1.5 if aim == "reach" else None)
+    losses = objective.destroy(torch.linspace(-1e4, 1e4, 101)[:, None], stakes)
+    assert (losses >= 0).all()
+    assert losses.min() < 0.01
+
+
+@pytest.mark.parametrize("aim", ["raise", "lower"])
+def test_chexplain_maximised_the_square_of_a_value_whatever_its_sign(aim: Aim):
+    stakes = Stakes(torch.tensor([-2.0]), torch.tensor([1.0]), torch.tensor([0.1]))
+    losses = Objective(aim).keep(torch.tensor([[-5.0], [0.0], [5.0]]), stakes)[:, 0]
+    assert losses.argsort(descending=aim == "raise").tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_beta_depended_on_the_unit_of_the_score(scale):
+    model, x = rising(net(2)), images(2)
+    expected = attributed(model, x).maps
+    with torch.no_grad():
+        model[8].weight *= scale
+        model[8].bias *= scale
+    torch.testing.assert_close(attributed(model, x).maps, expected, rtol=1e-3, atol=1e-4 * float(expected.max()))
+
+
+@DIMENSIONS
+def test_a_small_beta_vanished_in_the_epsilon_of_adam(ndim):
+    """The gradient of a mean over K features shrinks with K; the price alone must still shut the gate."""
+    model, x = rising(net(ndim)), images(ndim)
+    start = attributed(model, x, rate=1e-9, steps=1)
+    found = attributed(model, x, beta=1e-7, aim="lower", rate=1.0, steps=20, method=InverseIBA)
+    assert (found.details["bits"] < 0.1 * start.details["bits"]).all()
+
+
+def test_nan_was_blanked_to_nothing():
+    with one_pass(rising(net(2)), images(2), [ClassScore(1)], [LAYER], graph=False) as seen:
+        neck = Bottleneck.at(seen, seen.captured[0], range(2), of_one_image, seed=0)
+        with pytest.raises(NonFiniteError, match="not finite"):
+            neck.search(lambda score, _stakes: score * torch.nan, torch.ones(2), Settings(3, 1.0, 2, (1.0, 1.0)))
+
+
+def test_the_inverse_kept_no_account_of_what_was_left():
+    model, x = rising(net(2)), images(2)
+    for method in (IBA, InverseIBA):
+        found = attributed(model, x, method=method, steps=40)
+        told = found.details
+        assert {"clean score", "noise score", "bottleneck score", "complement score", "retained"} <= set(told)
+        assert {"bits", "beta", "converged", "loss"} <= set(told)
+        assert told["loss"].shape == (2, 40)
+        assert (told["loss"][:, -1] < told["loss"][:, 0]).all()

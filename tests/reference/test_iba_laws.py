@@ -1,0 +1,146 @@
+"""What holds for a bottleneck in any network: limits of beta, seeds, targets, tokens, millimetres, half precision."""
+
+import pytest
+import torch
+from monai.networks.nets import ViT
+
+from medxai.attribution.bottleneck.iba import IBA, InverseIBA
+from medxai.core.target import ClassScore
+from medxai.explanation import explain
+from medxai.io.recipe import Recipe
+from medxai.model.guard import seeded
+from medxai.model.resume import resumable
+from tests.end_to_end.test_masking_methods import case
+from tests.networks import LAYER, images, net, rising
+from tests.transformers import Swin
+
+DIMENSIONS = pytest.mark.parametrize("ndim", [2, 3])
+BRIEF = {"steps": 6, "copies": 2}
+
+
+def attributed(method, model, x, *targets):
+    with seeded(0, x.device):
+        return method.attribute(model, x, targets or (ClassScore(1),))
+
+
+@DIMENSIONS
+@pytest.mark.parametrize("method", [IBA, InverseIBA])
+def test_no_price_opens_every_gate_and_a_high_price_shuts_them(method, ndim):
+    free, dear = (
+        attributed(method(layer=LAYER, beta=beta, steps=40, copies=2, rate=1.0), rising(net(ndim)), images(ndim))[0]
+        for beta in (1e-6, 1e6)
+    )
+    assert (free.details["retained"] > 0.95).all()
+    assert (dear.details["retained"] < 0.2).all()
+    assert (free.details["bits"] > 100 * dear.details["bits"]).all()
+
+
+@DIMENSIONS
+def test_targets_together_equal_one_at_a_time_and_cost_a_forward_row_each(ndim):
+    model, x, rows = rising(net(ndim)), images(ndim), list[int]()
+    method, goals = IBA(layer=LAYER, beta=0.1, **BRIEF), [ClassScore(c) for c in range(3)]
+    handle = model[8].register_forward_hook(lambda _module, given, _output: rows.append(len(given[0])))
+    together = attributed(method, model, x, *goals)
+    many, rows[:] = sum(rows), []
+    alone = [attributed(method, model, x, goal)[0] for goal in goals]
+    handle.remove()
+    assert many < sum(rows)
+    for one, other in zip(together, alone, strict=True):
+        torch.testing.assert_close(one.maps, other.maps, rtol=1e-4, atol=1e-5 * float(other.maps.max()))
+
+
+@DIMENSIONS
+def test_memory_bound_changes_nothing_and_is_kept(ndim):
+    model, x, sizes = rising(net(ndim)), images(ndim, 4), list[int]()
+    goals = [ClassScore(c) for c in range(3)]
+    wide = attributed(IBA(layer=LAYER, beta=0.1, **BRIEF), model, x, *goals)
+    handle = model[8].register_forward_hook(lambda _module, given, _output: sizes.append(len(given[0])))
+    room = 4 * max(x[0].numel(), 6 * wide[0].maps[0].numel())
+    narrow = attributed(IBA(layer=LAYER, beta=0.1, voxels=room, **BRIEF), model, x, *goals)
+    handle.remove()
+    assert max(sizes) == 4
+    for one, other in zip(wide, narrow, strict=True):
+        torch.testing.assert_close(one.maps, other.maps, rtol=1e-4, atol=1e-5 * float(other.maps.max()))
+
+
+@DIMENSIONS
+def test_seeds_tell_how_far_they_differ(ndim):
+    model, x = rising(net(ndim)), images(ndim)
+    found = attributed(IBA(layer=LAYER, beta=0.1, seeds=3, **BRIEF), model, x)[0]
+    assert found.details["map std"].shape == found.maps.shape
+    assert (found.details["bits std"] > 0).all()
+    assert (found.details["bits std"] < 0.2 * found.details["bits"]).all()
+    with seeded(0, x.device):
+        singly = [IBA(layer=LAYER, beta=0.1, **BRIEF)(model, x, ClassScore(1)).maps for _ in range(3)]
+    torch.testing.assert_close(found.maps, torch.stack(singly).mean(0))
+    torch.testing.assert_close(found.details["map std"], torch.stack(singly).std(0))
+
+
+@DIMENSIONS
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_brings_no_infinity(ndim, dtype):
+    model = rising(net(ndim)).to(dtype)
+    found = attributed(IBA(layer=LAYER, beta=1e-6, steps=40, rate=2.0, copies=1), model, images(ndim).to(dtype))[0]
+    assert found.maps.isfinite().all()
+    assert found.maps.dtype == torch.float32
+
+
+@DIMENSIONS
+def test_several_images_are_held_as_if_each_were_alone(ndim):
+    model, x = rising(net(ndim)).eval(), images(ndim, 3)
+    with torch.no_grad():
+        held = resumable(model, LAYER, x)
+        changed = torch.cat([held.activation * scale for scale in (1.0, 0.5)])
+        together = held(changed).reshape(2, 3, -1)
+        for i in range(3):
+            alone = resumable(model, LAYER, x[i : i + 1])
+            torch.testing.assert_close(together[:, i], alone(changed.reshape(2, 3, *changed.shape[1:])[:, i]))
+    assert held.full == ""
+
+
+class First:
+    """The first class of a model that answers logits and hidden states."""
+
+    def __call__(self, output):
+        return output[0][:, 0]
+
+
+@DIMENSIONS
+def test_the_class_token_is_left_clean(ndim):
+    torch.manual_seed(0)
+    model = ViT(
+        1, (32,) * ndim, 8, hidden_size=24, mlp_dim=48, num_layers=2, num_heads=2, classification=True, num_classes=3,
+        spatial_dims=ndim,
+    ).eval()  # fmt: skip
+    x = torch.rand(2, 1, *(32,) * ndim, generator=torch.Generator().manual_seed(1))
+    given: list[torch.Tensor] = []
+    with torch.no_grad():
+        clean = model.blocks[0](torch.cat([model.cls_token.expand(2, -1, -1), model.patch_embedding(x)], 1))
+    handle = model.blocks[1].register_forward_pre_hook(lambda _module, args: given.append(args[0].detach()))
+    found = attributed(IBA(layer="blocks.0", beta=0.1, **BRIEF), model, x, First())[0]
+    handle.remove()
+    assert found.maps.shape == (2, *(4,) * ndim)
+    tokens = torch.cat([one.reshape(-1, 2, *one.shape[1:]) for one in given if len(one) % 2 == 0])
+    repeats = [one for one in tokens if not torch.allclose(one[:, 1:], clean[:, 1:], atol=1e-4)]
+    noisy = [one for one in repeats if torch.allclose(one[:, 0], clean[:, 0], atol=1e-5)]
+    assert len(noisy) >= len(repeats) - 1  # the network is once shown another image, to test the replay
+    assert len(noisy) > BRIEF["steps"]
+
+
+def test_channels_last_of_swin():
+    x = torch.rand(1, 1, 48, 32, generator=torch.Generator().manual_seed(1))
+    found = attributed(IBA(layer="layers.0", beta=0.1, **BRIEF), Swin(), x)[0]
+    assert found.maps.shape == (1, 12, 8)
+    assert (found.maps > 0).any()
+
+
+@DIMENSIONS
+def test_millimetres_become_cells_along_each_axis(ndim):
+    def data(**sigma):
+        method = IBA(layer=LAYER, beta=0.1, **BRIEF, **sigma)
+        found = explain(rising(net(ndim)), case(ndim), method, ClassScore(1), Recipe("as is", ()), device="cpu", seed=3)
+        return found.data
+
+    in_cells = (2.0, 1.5, 1.0)[:ndim]  # 6 mm over a spacing of 1.5, 2 and 3 mm and a stride of 2
+    assert torch.equal(data(sigma_mm=6.0), data(sigma=in_cells))
+    assert not torch.allclose(data(sigma_mm=6.0), data(sigma=1.0))
