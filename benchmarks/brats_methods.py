@@ -5,19 +5,16 @@ voxels are those of `benchmarks.brats_patches`, cut from the brain on the 2 mm g
 annotation's own 1 mm voxels.
 """
 
-import argparse
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from benchmarks.brats.cohort import DATA, Patient, crop_recipe, load_patients, within
 from benchmarks.brats.model import EVIDENCE
 from benchmarks.brats.scoring import PAIRS, TUMOUR
 from benchmarks.brats.training import train
-from benchmarks.survey import Column, Question, Row, markdown, survey, write
+from benchmarks.survey import Column, Question, options, report, survey
 
 COLUMNS = (
     Column("hit", "tumour", "pointing_game"),
@@ -27,23 +24,12 @@ COLUMNS = (
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--data", type=Path, default=DATA, help="folder of the four patients")
-    options.add_argument("--patches", type=int, default=10, help="patches explained, per method and held-out patient")
-    options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--methods", nargs="*", default=(), help="names of the catalogue; all of it by default")
-    options.add_argument("--seconds", type=float, default=600, help="after which a method is asked no further")
-    options.add_argument("--out", type=Path, default=Path("out/brats"), help="folder for the JSON")
-    chosen = options.parse_args()
-    console, started = Console(width=150), time.perf_counter()
-    asked = questions(load_patients(chosen.data), chosen.patches, chosen.seed)
-    rows: list[Row] = []
-    for row in survey(asked, chosen.methods, chosen.seconds):
-        rows.append(row)
-        spent = time.perf_counter() - started
-        console.print(f"{row.method}: {row.refused or f'{row.seconds:.2f} s per map'}, {spent:.0f} s so far")
-        write(chosen.out / "methods.json", rows, {"patches": len(asked)})
-    print(markdown(rows, COLUMNS))
+    asked = options(__doc__, DATA, Path("out/brats"))
+    asked.add_argument("--patches", type=int, default=10, help="patches explained, per method and held-out patient")
+    chosen = asked.parse_args()
+    posed = questions(load_patients(chosen.data), chosen.patches, chosen.seed)
+    rows = survey(posed, chosen.methods, chosen.seconds)
+    report(rows, COLUMNS, chosen.out / "methods.json", {"patches": len(posed)})
 
 
 def questions(patients: Sequence[Patient], patches: int, seed: int) -> list[Question]:

@@ -5,15 +5,12 @@ malignant and three benign test nodules, of four patients, each of which the cla
 the malignant class should lie in the malignant tile (grid pointing game), and there on the nodule.
 """
 
-import argparse
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.console import Console
 from scipy.stats import mannwhitneyu
 from torch import nn
 
@@ -21,7 +18,7 @@ from benchmarks.lidc.cohort import DATA, Nodule, load_nodules, split, tiles
 from benchmarks.lidc.model import EVIDENCE
 from benchmarks.lidc.mosaic import mosaic_recipe, mosaics
 from benchmarks.lidc.training import train
-from benchmarks.survey import Column, Question, Row, markdown, survey, write
+from benchmarks.survey import Column, Question, options, report, survey
 from medxai import ClassScore
 
 COLUMNS = (
@@ -34,15 +31,9 @@ COLUMNS = (
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--data", type=Path, default=DATA, help="folder of the nodules")
-    options.add_argument("--mosaics", type=int, default=40)
-    options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--methods", nargs="*", default=(), help="names of the catalogue; all of it by default")
-    options.add_argument("--seconds", type=float, default=600, help="after which a method is asked no further")
-    options.add_argument("--out", type=Path, default=Path("out/lidc"), help="folder for the JSON")
-    chosen = options.parse_args()
-    console, started = Console(width=150), time.perf_counter()
+    asked = options(__doc__, DATA, Path("out/lidc"))
+    asked.add_argument("--mosaics", type=int, default=40)
+    chosen = asked.parse_args()
     nodules, small = load_nodules(chosen.data)
     learned, kept = split(nodules, chosen.seed)
     model = train(learned, chosen.seed)
@@ -60,19 +51,13 @@ def main() -> None:
         "malignant told right": sum(nodule.malignant for nodule in right),
         "mosaics": chosen.mosaics,
     }
-    console.print(facts)
+    print(facts)
     recipe = mosaic_recipe()
     questions = [
         Question(model, EVIDENCE, m.case, recipe, ClassScore(1), {"tile": m.tile, "nodule": m.nodule})
         for m in mosaics(right, chosen.mosaics, chosen.seed)
     ]
-    rows: list[Row] = []
-    for row in survey(questions, chosen.methods, chosen.seconds):
-        rows.append(row)
-        spent = time.perf_counter() - started
-        console.print(f"{row.method}: {row.refused or f'{row.seconds:.2f} s per map'}, {spent:.0f} s so far")
-        write(chosen.out / "mosaic.json", rows, facts)
-    print(markdown(rows, COLUMNS))
+    report(survey(questions, chosen.methods, chosen.seconds), COLUMNS, chosen.out / "mosaic.json", facts)
 
 
 def margin(model: nn.Module, nodules: Sequence[Nodule]) -> NDArray[np.float32]:

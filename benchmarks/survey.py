@@ -1,14 +1,16 @@
 """Every method of the catalogue on the same questions, scored through the public functions; refusals say why."""
 
+import argparse
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import inf, isnan, nan
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
+from rich.console import Console
 from rich.progress import track
 from torch import nn
 
@@ -57,6 +59,28 @@ class Row:
     value: Scores = field(default_factory=dict)
     uniform: Scores = field(default_factory=dict)
     centre: Scores = field(default_factory=dict)
+
+
+def options(about: str, data: Path, out: Path) -> argparse.ArgumentParser:
+    """What can be asked of every survey on the command line; `data` and `out` are the folders it takes by default."""
+    asked = argparse.ArgumentParser(description=about)
+    asked.add_argument("--data", type=Path, default=data, help="folder of the images")
+    asked.add_argument("--seed", type=int, default=0)
+    asked.add_argument("--methods", nargs="*", default=(), help="names of the catalogue; all of it by default")
+    asked.add_argument("--seconds", type=float, default=600, help="after which a method is asked no further")
+    asked.add_argument("--out", type=Path, default=out, help="folder for the JSON")
+    return asked
+
+
+def report(rows: Iterable[Row], columns: Sequence[Column], path: Path, facts: Mapping[str, Any]) -> None:
+    """Tell of each row and write all so far, as soon as it is known, and print the table in the end."""
+    console, started, known = Console(width=150), time.perf_counter(), list[Row]()
+    for row in rows:
+        known.append(row)
+        spent = time.perf_counter() - started
+        console.print(f"{row.method}: {row.refused or f'{row.seconds:.2f} s per map'}, {spent:.0f} s so far")
+        write(path, known, facts)
+    print(markdown(known, columns))
 
 
 def survey(questions: Sequence[Question], names: Sequence[str] = (), seconds: float = inf) -> Iterator[Row]:
