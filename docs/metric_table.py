@@ -1,4 +1,4 @@
-"""Write docs/metrics.md: every metric of a map and a mask, measured on maps whose merit is known.
+"""Write docs/metrics.md: every metric, measured on maps and methods whose merit is known.
 
 `python -m docs.metric_table`; a test holds the file to what this prints.
 """
@@ -10,13 +10,16 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from docs.asked_table import ranks, sections
 from medxai import catalog
 from medxai.core.geometry import Geometry
 from medxai.metrics.reading import Reading
-from medxai.metrics.spec import RUNGS, MetricSpec, reason
+from medxai.metrics.spec import reason
 
 SIZE, STEP = (40, 36, 32), 2.0
-_HEAD = """# Every metric of a map and a mask
+_HEAD = """# Every metric
+
+## Metrics of a map and a mask
 
 Measured on one planted finding: a ball of 12 mm radius in a field of 40 x 36 x 32 voxels of 2 mm, of which it fills
 {share:.2%}. This page is written by `python -m docs.metric_table`.
@@ -29,6 +32,8 @@ Measured on one planted finding: a ball of 12 mm radius in a field of 40 x 36 x 
   line below the table says so.
 * **ranks** names the maps that the metric promises to rank strictly, on average over findings, in this order; a metric
   that leaves a map out cannot be trusted to tell it from its neighbours. A test holds it to that.
+* **charged**: a map of zeros has no distance, and a mean that leaves it out flatters a method that is often silent.
+  Beside the reason stands this penalty, the diagonal of what the model saw, and a cohort is summed up both ways.
 * An asterisk: chosen in view of the mask, so it is an upper bound.
 
 """
@@ -67,26 +72,22 @@ def page() -> str:
     reasons = {name: reason(catalog.metrics()["auroc"].fn(maps[name])) for name in refused}
     said = {"empty": reasons["empty mask"], "zeros": reasons["zeros"], "nothing": reasons["NaN"]}
     lines = [_HEAD.format(share=share, **said)]
-    lines += [f"| metric | unit | {' | '.join(shown)} | ranks |", "|---|---|" + "---|" * (len(shown) + 1)]
+    lines += [f"| metric | unit | {' | '.join(shown)} | zeros | ranks |", "|---|---|" + "---|" * (len(shown) + 2)]
     exceptions = []
     for row in rows:
-        values = [_said(row.fn(maps[name])) for name in shown]
-        lines.append(f"| `{row.name}`{'*' if row.bound else ''} | {row.unit} | {' | '.join(values)} | {_ranks(row)} |")
+        charge = "" if row.penalty is None else f", charged {_said(row.penalty(maps['zeros']))}"
+        values = [*(_said(row.fn(maps[name])) for name in shown), _said(row.fn(maps["zeros"])) + charge]
+        lines.append(f"| `{row.name}`{'*' if row.bound else ''} | {row.unit} | {' | '.join(values)} | {ranks(row)} |")
         defined = {name: row.fn(maps[name]) for name in refused}
         kept = ", ".join(f"{name} {_said(value)}" for name, value in defined.items() if not isnan(value))
         if kept:
             exceptions.append(f"* `{row.name}` is defined for: {kept}.")
     words = [f"* `{row.name}`: {row.summary}" for row in rows]
-    return "\n".join([*lines, "", *exceptions, "", "## In words", "", *words]) + "\n"
+    return "\n".join([*lines, "", *exceptions, "", "### In words", "", *words, *sections()]) + "\n"
 
 
 def _said(value: float) -> str:
     return "undefined" if isnan(value) else f"{0.0 if abs(value) < 1e-9 else value:.3g}"
-
-
-def _ranks(row: MetricSpec) -> str:
-    names = ["perfect" if rung == "exact" else rung for rung in row.claims]
-    return "all" if row.claims == RUNGS else " > ".join(names) or "none"
 
 
 if __name__ == "__main__":
