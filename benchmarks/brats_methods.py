@@ -2,7 +2,9 @@
 
 For each patient: train on the other three, and ask every method about the same patches with tumour of this one. The
 voxels are those of `benchmarks.brats_patches`, cut from the brain on the 2 mm grid, and the scores are counted on the
-annotation's own 1 mm voxels.
+annotation's own 1 mm voxels. Metrics that ask the network again put in the place of what they remove the median of the
+patient's tissue, which the network knows as 0 in both channels and takes for none; the air around a head, -1.5, it
+never saw within one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,24 +14,41 @@ import numpy as np
 
 from benchmarks.brats.cohort import DATA, Patient, crop_recipe, load_patients, within
 from benchmarks.brats.model import EVIDENCE
-from benchmarks.brats.scoring import PAIRS, TUMOUR
+from benchmarks.brats.scoring import METRICS, PAIRS, TUMOUR
 from benchmarks.brats.training import train
-from benchmarks.survey import Column, Question, options, report, survey
+from benchmarks.survey import NETWORK, Column, Question, named, options, report, survey
+from medxai import Asking
+from medxai.evaluation.presets import apart
+from medxai.metrics.curves import Perturbation
+from medxai.metrics.imputation import Constant
 
-COLUMNS = (
-    Column("hit", "tumour", "pointing_game"),
-    Column("mass in mask", "tumour", "mass_in_mask"),
-    Column("IoU at mask size", "tumour", "iou_at_mask_size"),
-)
+LAYERS = ("stem", "local.1", EVIDENCE)
+HEADS = {
+    "pointing_game": "hit",
+    "mass_in_mask": "mass in mask",
+    "ehr_mass": "EHR",
+    "deletion": "deletion (low)",
+    "insertion": "insertion (high)",
+    "iou_at_mask_size": "IoU at mask size",
+}
+TISSUE = Perturbation(baseline=Constant(0.0))
 
 
 def main() -> None:
     asked = options(__doc__, DATA, Path("out/brats"))
     asked.add_argument("--patches", type=int, default=10, help="patches explained, per method and held-out patient")
+    asked.add_argument("--metrics", nargs="+", default=METRICS, help="the last orders the table")
     chosen = asked.parse_args()
     posed = questions(load_patients(chosen.data), chosen.patches, chosen.seed)
-    rows = survey(posed, chosen.methods, chosen.seconds)
-    report(rows, COLUMNS, chosen.out / "methods.json", {"patches": len(posed)})
+    heads = columns(chosen.metrics)
+    rows = survey(posed, heads, named(chosen.methods), chosen.seconds)
+    report(rows, heads, chosen.out / "methods.json", {"patches": len(posed)})
+
+
+def columns(metrics: Sequence[str]) -> list[Column]:
+    """Each metric beside the tumour, or the network where it asks that again."""
+    _, asked = apart(metrics)
+    return [Column(HEADS.get(name, name), NETWORK if name in asked else "tumour", name) for name in metrics]
 
 
 def questions(patients: Sequence[Patient], patches: int, seed: int) -> list[Question]:
@@ -43,7 +62,8 @@ def _of(patients: Sequence[Patient], held_out: Patient, patches: int, seed: int)
     for i, j, k in ill[:patches].tolist():
         recipe = crop_recipe((i, j, k))
         tumour = within(held_out.tumour, recipe.apply(held_out.brain.image).geometry)
-        yield Question(model, EVIDENCE, held_out.brain, recipe, TUMOUR, {"tumour": tumour})
+        asking = Asking(model, TUMOUR, recipe, link="softmax", perturbation=TISSUE)
+        yield Question(asking, EVIDENCE, held_out.brain, {"tumour": tumour}, LAYERS)
 
 
 if __name__ == "__main__":

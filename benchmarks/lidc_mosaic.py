@@ -16,10 +16,10 @@ from torch import nn
 
 from benchmarks.lidc.cohort import DATA, Nodule, load_nodules, split, tiles
 from benchmarks.lidc.model import EVIDENCE
-from benchmarks.lidc.mosaic import mosaic_recipe, mosaics
+from benchmarks.lidc.mosaic import Mosaic, mosaic_recipe, mosaics
 from benchmarks.lidc.training import train
-from benchmarks.survey import Column, Question, options, report, survey
-from medxai import ClassScore
+from benchmarks.survey import Column, Question, named, options, report, survey
+from medxai import Asking, ClassScore
 
 COLUMNS = (
     Column("tile hit", "tile", "pointing_game"),
@@ -52,12 +52,16 @@ def main() -> None:
         "mosaics": chosen.mosaics,
     }
     print(facts)
-    recipe = mosaic_recipe()
-    questions = [
-        Question(model, EVIDENCE, m.case, recipe, ClassScore(1), {"tile": m.tile, "nodule": m.nodule})
-        for m in mosaics(right, chosen.mosaics, chosen.seed)
-    ]
-    report(survey(questions, chosen.methods, chosen.seconds), COLUMNS, chosen.out / "mosaic.json", facts)
+    sick, well = ([nodule for nodule in right if nodule.malignant == kind] for kind in (True, False))
+    asking = Asking(model, ClassScore(1), mosaic_recipe())
+    posed = questions(asking, mosaics(sick, well, chosen.mosaics, chosen.seed))
+    rows = survey(posed, COLUMNS, named(chosen.methods), chosen.seconds)
+    report(rows, COLUMNS, chosen.out / "mosaic.json", facts)
+
+
+def questions(asking: Asking, laid: Sequence[Mosaic]) -> list[Question]:
+    """Where is the malignant tile, and the nodule in it?"""
+    return [Question(asking, EVIDENCE, one.case, {"tile": one.tile, "nodule": one.nodule}) for one in laid]
 
 
 def margin(model: nn.Module, nodules: Sequence[Nodule]) -> NDArray[np.float32]:

@@ -26,11 +26,17 @@ WINDOW = ScaleIntensityRange(-1000, 400, b_min=-1, b_max=1, clip=True)
 
 @dataclass(frozen=True, eq=False)
 class Nodule:
-    """The middle of one nodule's crop, in Hounsfield units (1, 32, 32, 4), and which of its voxels are nodule."""
+    """The middle of one nodule's crop, in Hounsfield units (1, 32, 32, 4), and which of its voxels are nodule.
+
+    `score` is how malignant most readers found it, 1 (highly unlikely) to 5 (highly suspicious); `malignant` is the
+    diagnosis that the labels state beside it. `diameter` is in mm.
+    """
 
     case: str
     patient: str
     malignant: bool
+    score: int
+    diameter: float
     tile: Tensor
     mask: MaskArray
 
@@ -64,7 +70,9 @@ def _nodule(root: Path, row: dict[str, str]) -> Nodule | None:
     if prepared.geometry.shape != SHAPE:
         return None
     mask = _nearest(prepared.geometry, medxai.read_mask(root / "nodule_mask" / name))
-    return Nodule(row["case"], row["patient_id"], row["Diagnosis"] == "Malign", prepared.images[0], mask)
+    malignant, score = row["Diagnosis"] == "Malign", int(row["Malignancy_value"])
+    found = row["case"], row["patient_id"], malignant, score, float(row["diameter_mm"])
+    return Nodule(*found, prepared.images[0], mask)
 
 
 def _tile_recipe() -> Recipe:

@@ -1,4 +1,4 @@
-"""Mosaics of 2 x 2 x 1 tiles: one malignant nodule among three benign ones of other patients, at any of the places."""
+"""Mosaics of 2 x 2 x 1 tiles: one nodule that an answer should lie on among three of other patients, at any place."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,18 +15,16 @@ PLACES = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 @dataclass(frozen=True, eq=False)
 class Mosaic:
-    """An image that nobody has, in which one tile is malignant: where that tile is, and the nodule within it."""
+    """An image that nobody has, in which one tile is the most malignant: where it is, and the nodule within it."""
 
     case: Case
     tile: Mask
     nodule: Mask
 
 
-def mosaics(nodules: Sequence[Nodule], number: int, seed: int = 0) -> list[Mosaic]:
-    """That many mosaics, each of four patients, drawn from `nodules` at random; the place is random as well."""
+def mosaics(sick: Sequence[Nodule], well: Sequence[Nodule], number: int, seed: int = 0) -> list[Mosaic]:
+    """That many mosaics, each of one of the `sick` and three of the `well`, four patients; the place is random too."""
     rng = np.random.default_rng(seed)
-    sick = [nodule for nodule in nodules if nodule.malignant]
-    well = [nodule for nodule in nodules if not nodule.malignant]
     return [_mosaic(f"mosaic_{i:03d}", *_drawn(rng, sick, well), int(rng.integers(4))) for i in range(number)]
 
 

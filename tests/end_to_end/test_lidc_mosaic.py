@@ -8,10 +8,10 @@ import torch
 
 import medxai
 from benchmarks.lidc.cohort import SHAPE, Nodule, split, tiles
-from benchmarks.lidc.model import EVIDENCE, NoduleNet
+from benchmarks.lidc.model import NoduleNet
 from benchmarks.lidc.mosaic import mosaic_recipe, mosaics
-from benchmarks.lidc_mosaic import COLUMNS, auc
-from benchmarks.survey import Question, markdown, survey, write
+from benchmarks.lidc_mosaic import COLUMNS, auc, questions
+from benchmarks.survey import markdown, named, survey, write
 from medxai.core.saliency import Provenance, Saliency
 
 SICK, WELL = 300.0, -700.0
@@ -25,9 +25,13 @@ def nodules():
         mask[12:20, 12:20] = True
         tile = torch.full((1, *SHAPE), WELL + number)
         tile[0][mask] = SICK if malignant else 0.0
-        return Nodule(f"case{number}", f"patient{number // 2}", malignant, tile, mask)
+        return Nodule(f"case{number}", f"patient{number // 2}", malignant, number % 5 + 1, 9.0, tile, mask)
 
     return [nodule(number) for number in range(40)]
+
+
+def sides(nodules):
+    return [n for n in nodules if n.malignant], [n for n in nodules if not n.malignant]
 
 
 def test_no_patient_is_on_both_sides_of_the_split(nodules):
@@ -39,7 +43,7 @@ def test_no_patient_is_on_both_sides_of_the_split(nodules):
 
 def test_a_mosaic_holds_one_malignant_tile_among_three_of_other_patients_at_any_place(nodules):
     owner = {float(n.tile.min()): n for n in nodules}
-    found = mosaics(nodules, 60, seed=0)
+    found = mosaics(*sides(nodules), 60, seed=0)
     places = set()
     for mosaic in found:
         image = mosaic.case.image.data[0]
@@ -57,7 +61,7 @@ def test_a_mosaic_holds_one_malignant_tile_among_three_of_other_patients_at_any_
 
 
 def test_a_map_of_the_malignant_tile_scores_one_and_maps_that_know_nothing_a_quarter(nodules):
-    (mosaic,) = mosaics(nodules, 1)
+    (mosaic,) = mosaics(*sides(nodules), 1)
     grid = mosaic.case.image.geometry
     provenance = Provenance("known", {}, "none", "none", (), "", "", 0, "cpu", 0.0, {})
     saliency = Saliency(mosaic.tile.data.float(), grid, grid, provenance)
@@ -72,18 +76,15 @@ def test_a_survey_scores_methods_and_says_why_one_refuses(nodules, tmp_path):
     torch.manual_seed(0)
     network = NoduleNet().eval()
     recipe = mosaic_recipe()
-    asked = [
-        Question(network, EVIDENCE, m.case, recipe, medxai.ClassScore(1), {"tile": m.tile, "nodule": m.nodule})
-        for m in mosaics(nodules, 2)
-    ]
+    asked = questions(medxai.Asking(network, medxai.ClassScore(1), recipe), mosaics(*sides(nodules), 2))
     torch.testing.assert_close(
         recipe.apply(asked[0].case.image).images[..., :32, :32, :].min(),
         tiles([n for n in nodules if float(n.tile.min()) == float(asked[0].case.image.data[0, :32, :32].min())]).min(),
     )
-    scored, refused = survey(asked, ["GradCAM", "NoSuchMethod"])
+    scored, refused = survey(asked, COLUMNS, named(["GradCAM", "NoSuchMethod"]))
     assert scored.maps == 2
-    assert scored.uniform["tile"]["mass_in_mask"] == 0.25
-    assert 0 <= scored.value["tile"]["mass_in_mask"] <= 1 or scored.degenerate == 2
+    assert scored.chance["uniform"]["tile"]["mass_in_mask"] == 0.25
+    assert 0 <= scored.value["tile"]["mass_in_mask"] <= 1 or sum(scored.degenerate.values()) == 2
     assert "NoSuchMethod" in refused.refused
     assert not refused.value
     table = markdown([scored, refused], COLUMNS)
