@@ -57,16 +57,20 @@ def score_folder(asked: Films, seed: int, as_json: bool) -> None:
         tuning = _tuned(asked)
         step("scoring")
         thresholds, cutoffs = (THRESHOLDS, None) if tuning is None else (tuning.thresholds, tuning.cutoffs)
-        scores = score_films(_files(asked.maps), truth, thresholds, cutoffs, points)
+        found = score_films(_files(asked.maps), truth, thresholds, cutoffs, points)
         if tuning is not None:
-            tuning.refuse(scores)
-        rows = film_table(scores, seed)
+            tuning.refuse(found.scores)
+        rows = film_table(found.scores, seed)
     hit, iou, left = mean_over_findings(rows)
     if as_json:
         overall = {"hit": None if isnan(hit) else hit, "iou": None if isnan(iou) else iou, "left_out": list(left)}
-        print_json({"findings": [row.as_dict() for row in rows], "mean_over_findings": overall} | _chosen(tuning))
+        table = {"findings": [row.as_dict() for row in rows], "mean_over_findings": overall}
+        print_json(table | {"films_without_annotation": sorted(found.left_out)} | _chosen(tuning))
         return
     _print(rows, tuning)
+    for left_out, use in ((found.left_out, "scored"), (frozenset() if tuning is None else tuning.left_out, "tuned on")):
+        if left_out:
+            typer.echo(f"note: films with maps but no annotation, not {use}: {len(left_out)}")
     if not isnan(hit):
         typer.echo(f"mean over the findings with 10 or more annotated films: hit rate {hit:.3f}, mIoU {iou:.3f}")
     if left:
@@ -90,7 +94,7 @@ def _chosen(tuning: "Tuning | None") -> dict[str, Any]:
     if tuning is None:
         return {}
     chosen = {"thresholds": dict(tuning.thresholds), "cutoffs": dict(tuning.cutoffs), "films": len(tuning.films)}
-    return {"tuned": chosen}
+    return {"tuned": chosen | {"films_without_annotation": sorted(tuning.left_out)}}
 
 
 def _print(rows: "tuple[FindingRow, ...]", tuning: "Tuning | None") -> None:

@@ -73,21 +73,29 @@ class FindingRow:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class FilmScores:
+    """The scores of the annotated films, and the films that have maps but no annotation."""
+
+    scores: tuple[FilmScore, ...]
+    left_out: frozenset[str]
+
+
 def score_films(
     maps: Iterable[Path],
     truth: Annotations,
     thresholds: Mapping[str, float] = chexlocalize.THRESHOLDS,
     cutoffs: Mapping[str, float] | None = None,
     points: Points | None = None,
-) -> tuple[FilmScore, ...]:
-    """Every map of an annotated film, read one after the other; other films have no truth and are left out.
+) -> FilmScores:
+    """Every map of an annotated film, read one after the other; other films have no truth and are left out, named.
 
     `thresholds` are those tuned by the authors unless others are given; where the probability is not above the
     finding's value in `cutoffs` there is no region. `points` are where a reader saw the findings. Raises InputError for
     a map twice, and where no film is annotated.
     """
-    found = []
-    for one, values, mask in _annotated(maps, truth):
+    found, left_out = [], set[str]()
+    for one, values, mask in _annotated(maps, truth, left_out):
         shown = one.probability > (cutoffs or {}).get(one.finding, -inf)
         region = chexlocalize.otsu_region(values) & shown
         tuned = chexlocalize.region_above(values, thresholds.get(one.finding, nan)) & shown
@@ -105,19 +113,20 @@ def score_films(
                 said,
             )
         )
-    return tuple(found)
+    return FilmScores(tuple(found), frozenset(left_out))
 
 
 @dataclass(frozen=True)
 class Tuning:
     """Per finding the threshold and the probability cutoff with the largest mean overlap, and the films they rest on.
 
-    A finding that no film shows, or that no map finds, has no threshold.
+    A finding that no film shows, or that no map finds, has no threshold. `left_out` have maps but no annotation.
     """
 
     thresholds: Mapping[str, float]
     cutoffs: Mapping[str, float]
     films: frozenset[str]
+    left_out: frozenset[str] = frozenset()
 
     def refuse(self, scores: Sequence[FilmScore]) -> None:
         """Raise InputError where patients that are scored were tuned on: their scores would be too high."""
@@ -134,7 +143,8 @@ def tune(maps: Iterable[Path], truth: Annotations) -> Tuning:
     """The thresholds and cutoffs of validation films, chosen as by the authors. Raises what `score_films` raises."""
     scores: dict[str, list[FilmScore]] = {}
     overlaps: dict[str, list[tuple[float, ...]]] = {}
-    for one, values, mask in _annotated(maps, truth):
+    left_out = set[str]()
+    for one, values, mask in _annotated(maps, truth, left_out):
         region = chexlocalize.otsu_region(values)
         overlap = chexlocalize.iou(region, mask, found_only=False)
         score = FilmScore(one.film, one.finding, one.probability, bool(mask.any()), nan, nan, nan, overlap)
@@ -145,22 +155,30 @@ def tune(maps: Iterable[Path], truth: Annotations) -> Tuning:
         {finding: threshold for finding, threshold in best.items() if not isnan(threshold)},
         {finding: tuned_cutoff(own) for finding, own in scores.items()},
         frozenset(score.film for own in scores.values() for score in own),
+        frozenset(left_out),
     )
 
 
-def _annotated(maps: Iterable[Path], truth: Annotations) -> Iterator[tuple[FilmMap, Map, MaskArray]]:
-    """Each map of an annotated film, the map on the film's pixels, and the annotation."""
+def _annotated(
+    maps: Iterable[Path], truth: Annotations, left_out: set[str]
+) -> Iterator[tuple[FilmMap, Map, MaskArray]]:
+    """Each map of an annotated film, the map on the film's pixels, and the annotation; `left_out` gains the others."""
     read = set[tuple[str, str]]()
     for path in maps:
         one = read_film_map(path)
         if one.film not in truth:
+            left_out.add(one.film)
             continue
         if (one.film, one.finding) in read:
             raise InputError(f"{one.finding} of {one.film} has two maps.", found=f"the second in {path}")
         read.add((one.film, one.finding))
         yield one, chexlocalize.enlarged(one.values, one.shape), truth.mask(one.film, one.finding).data
     if not read:
-        raise InputError("No map is of an annotated film.", expected=f"films of {truth.path.name}", found="none")
+        raise InputError(
+            "No map is of an annotated film.",
+            expected=f"films of {truth.path.name}",
+            found=f"films with a map: {len(left_out)}",
+        )
 
 
 def film_table(scores: Sequence[FilmScore], seed: int = 0) -> tuple[FindingRow, ...]:

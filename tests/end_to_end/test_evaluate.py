@@ -1,6 +1,7 @@
 """The evaluator from its doors: presets, readers, labels, domains, chance, films; and what it refuses."""
 
 import json
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -238,12 +239,12 @@ def test_a_folder_of_films(data_dir, tmp_path):
     assert "too few annotated films" in call(*words)
     truth = read_annotations(folder / "gt_segmentations_val.json")
     pickles = sorted((folder / "gradcam_maps_val").iterdir())
-    gated = score_films(pickles, truth, cutoffs={"Cardiomegaly": 0.2})
+    gated = score_films(pickles, truth, cutoffs={"Cardiomegaly": 0.2}).scores
     assert [score.iou_all for score in gated] == [0.0, 0.0]
     tuned = tune(pickles, truth)
     assert tuned.films == {gated[0].film}
     assert set(tuned.thresholds) == set(tuned.cutoffs) == {score.finding for score in gated}
-    by_hand = {t: score_films(pickles[1:], truth, {"Cardiomegaly": t})[0].iou_tuned for t in CANDIDATES}
+    by_hand = {t: score_films(pickles[1:], truth, {"Cardiomegaly": t}).scores[0].iou_tuned for t in CANDIDATES}
     assert by_hand[tuned.thresholds["Cardiomegaly"]] == max(by_hand.values())
     with pytest.raises(InputError, match="tuned on patients that are scored"):
         tuned.refuse(gated)
@@ -277,13 +278,29 @@ def test_films_are_set_beside_a_reader_and_tuned_on_others(data_dir, tmp_path):
         threshold = found["tuned"]["thresholds"][finding]
         overlaps = [score.iou_tuned for score in score_films(
             [maps / name / f"{finding.replace(' ', '_')}_map.npz"], read_annotations(truth), {finding: threshold}
-        )]  # fmt: skip
+        ).scores]  # fmt: skip
         shown = rows[finding]["iou_tuned"]["mean"]
         assert shown is None or shown == pytest.approx(overlaps[0])
     assert found["tuned"]["films"] == 1
     assert "reader's hit rate" in call(*words)
     half = CliRunner().invoke(app, ["evaluate", *map(str, words), "--tune-maps", str(tmp_path)])
     assert isinstance(half.exception, UsageError)
+
+
+def test_films_without_an_annotation_are_counted_and_named(data_dir, tmp_path):
+    """A map of a film that the annotation file does not hold is no miss and no hit, and is not passed over."""
+    folder = data_dir("cxr/chexlocalize")
+    (maps,) = (folder / "gradcam_maps_npz").iterdir()
+    shutil.copytree(maps, tmp_path / maps.name)
+    shutil.copytree(maps, tmp_path / "patient2_study1_view1_frontal")
+    words = (tmp_path, folder / "gt_segmentations_val.json", "--preset", "chexlocalize")
+    found = json.loads(call(*words, "--json"))
+    assert found["films_without_annotation"] == ["patient2_study1_view1_frontal"]
+    assert {row["films"] for row in found["findings"]} == {1}
+    assert "note: films with maps but no annotation, not scored: 1" in call(*words)
+    shutil.rmtree(tmp_path / maps.name)
+    with pytest.raises(InputError, match="films with a map: 1"):
+        score_films(tmp_path.rglob("*_map.npz"), read_annotations(words[1]))
 
 
 def film(patient, number, finding="Edema", hit=1.0, iou=0.5, probability=0.7):
