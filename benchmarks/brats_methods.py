@@ -2,22 +2,23 @@
 
 For each patient: train on the other three, and ask every method about the same patches with tumour of this one. The
 voxels are those of `benchmarks.brats_patches`, cut from the brain on the 2 mm grid, and the scores are counted on the
-annotation's own 1 mm voxels. Metrics that ask the network again put in the place of what they remove the median of the
-patient's tissue, which the network knows as 0 in both channels and takes for none; the air around a head, -1.5, it
-never saw within one.
+annotation's own 1 mm voxels. Metrics that ask the network again replace what they remove by the median of the patient's
+tissue, 0 in both channels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+import medxai
 from benchmarks.brats.cohort import DATA, Patient, crop_recipe, load_patients, within
 from benchmarks.brats.model import EVIDENCE
 from benchmarks.brats.scoring import METRICS, PAIRS, TUMOUR
 from benchmarks.brats.training import train
-from benchmarks.survey import NETWORK, Column, Question, named, options, report, survey
-from medxai import Asking
+from benchmarks.gallery import Scan, draw
+from benchmarks.survey import NETWORK, Column, Maker, Question, named, options, report, survey
+from medxai import Asking, Case, Volume
 from medxai.evaluation.presets import apart
 from medxai.metrics.curves import Perturbation
 from medxai.metrics.imputation import Constant
@@ -38,11 +39,26 @@ def main() -> None:
     asked = options(__doc__, DATA, Path("out/brats"))
     asked.add_argument("--patches", type=int, default=10, help="patches explained, per method and held-out patient")
     asked.add_argument("--metrics", nargs="+", default=METRICS, help="the last orders the table")
+    asked.add_argument("--picture", type=int, help="draw the maps of this patch, from 1; they are images of patients")
     chosen = asked.parse_args()
     posed = questions(load_patients(chosen.data), chosen.patches, chosen.seed)
     heads = columns(chosen.metrics)
     rows = survey(posed, heads, named(chosen.methods), chosen.seconds)
     report(rows, heads, chosen.out / "methods.json", {"patches": len(posed)})
+    if chosen.picture:
+        picture(posed[chosen.picture - 1], named(chosen.methods), chosen.out / "methods.png")
+
+
+def picture(question: Question, methods: Mapping[str, Maker], path: Path) -> None:
+    """The FLAIR patch, the tumour's outline and the map of each method."""
+    asking = question.asking
+    patch = asking.recipe.apply(question.case.image)
+    case = Case(question.case.id, Volume(patch.images[0], patch.geometry))
+    found = {
+        name: medxai.explain(asking.model, question.case, made(question), asking.target, asking.recipe)
+        for name, made in methods.items()
+    }
+    draw(Scan(case, question.masks["tumour"], asking.model, asking.recipe), found, path, columns=4)
 
 
 def columns(metrics: Sequence[str]) -> list[Column]:

@@ -6,7 +6,7 @@ same held-out patient. Numbers are the share of positive attribution in the lesi
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -131,7 +131,12 @@ def sheet(scan: Scan, names: Sequence[str], path: Path) -> dict[str, str]:
             found[name] = medxai.explain(scan.model, scan.case, _method(name), ClassScore(1), scan.recipe)
         except MedxaiError as error:
             refused[name] = str(error)
-    columns = 6
+    draw(scan, found, path)
+    return refused
+
+
+def draw(scan: Scan, found: Mapping[str, Saliency], path: Path, columns: int = 6) -> None:
+    """Draw the image with its lesion, and a tile for each saliency."""
     rows = -(-(len(found) + 1) // columns)
     figure, axes = plt.subplots(
         rows, columns, figsize=(2.5 * columns, 2.35 * rows), squeeze=False, layout="constrained"
@@ -146,7 +151,6 @@ def sheet(scan: Scan, names: Sequence[str], path: Path) -> dict[str, str]:
     plt.close(figure)
     with Image.open(path) as drawn:
         drawn.convert("RGB").quantize(192, dither=Image.Dither.NONE).save(path, optimize=True)
-    return refused
 
 
 def _method(name: str) -> Attributor:
