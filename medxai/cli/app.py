@@ -3,19 +3,16 @@
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
-from functools import partial
 
 import typer
 
 from medxai.cli import commands, convert, evaluate, inspect, tables
-
-_SHOW = "--show-names"
+from medxai.cli.names import SHOW, said, shown
 
 app = typer.Typer(
     name="medxai",
     help="Where did a medical image model look, and is that where the disease is?",
-    epilog=f"{_SHOW}: name input files also where messages go to a log.",
+    epilog=f"{SHOW}: name input files also where messages go to a log.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -33,30 +30,26 @@ app.command("demo")(commands.demo)
 def main() -> None:
     """Run the command line; a deliberate error is one message on stderr and exit code 2, any other one code 1.
 
-    Where stderr is no terminal, and so may be kept, it names no input: see `medxai.cli.names`.
+    What goes to no terminal, and so may be kept, names no input: see `medxai.cli.names`.
     """
     from medxai.errors import MedxaiError
 
-    words = [word for word in sys.argv[1:] if word != _SHOW]
-    shown = sys.stderr.isatty() or _SHOW in sys.argv
-    sys.argv = [sys.argv[0], *words]
-    say = partial(_say, words=() if shown else words)
     with warnings.catch_warnings(record=True) as remarks:
         warnings.simplefilter("ignore")
         warnings.filterwarnings("always", module="medxai")
         try:
-            app()
+            app([word for word in sys.argv[1:] if word != SHOW])
         except MedxaiError as error:
-            say(str(error))
+            _say(str(error))
             sys.exit(2)
         except Exception as error:
-            if shown:
+            if shown(sys.stderr.isatty()):
                 raise
-            say(f"internal error: {_told(error)}. Please report it; {_SHOW} prints the whole of it.")
+            _say(f"internal error: {_told(error)}. Please report it; {SHOW} prints the whole of it.")
             sys.exit(1)
         finally:
             for remark in remarks:
-                say(f"note: {remark.message}")
+                _say(f"note: {remark.message}")
 
 
 def _told(error: Exception) -> str:
@@ -65,7 +58,5 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__} in {last.name}, {last.filename.rpartition('/')[2]}:{last.lineno}"
 
 
-def _say(text: str, words: Sequence[str]) -> None:
-    from medxai.cli.names import withheld
-
-    print(f"medxai: {withheld(text, words)}", file=sys.stderr)  # noqa: T201 - the console script's own voice
+def _say(text: str) -> None:
+    print(f"medxai: {said(text, sys.stderr.isatty())}", file=sys.stderr)  # noqa: T201 - the console script's own voice

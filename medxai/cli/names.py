@@ -5,13 +5,25 @@ folder.
 """
 
 import re
+import sys
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
+SHOW = "--show-names"
 _INPUTS = ("--mask", "--mask-image")
 _OTHERS = ("-o", "--out", "--recipe", "--weights", "--model")
 _MOST = 20000
+
+
+def said(text: str, terminal: bool) -> str:
+    """The text as a terminal shows it, or as what may be kept does, unless the command line asks for names."""
+    return text if shown(terminal) else withheld(text, sys.argv[1:])
+
+
+def shown(terminal: bool) -> bool:
+    """Whether names are shown there."""
+    return terminal or SHOW in sys.argv
 
 
 def withheld(text: str, words: Sequence[str]) -> str:

@@ -27,7 +27,7 @@ def test_paths_files_of_folders_and_bare_names_become_numbers(tmp_path: Path) ->
 def test_an_error_outside_our_own_shows_its_text_only_on_request(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shown: bool
 ) -> None:
-    def fail() -> None:
+    def fail(words: list[str]) -> None:
         raise ZeroDivisionError("DOE JANE")
 
     monkeypatch.setattr(app, "app", fail)
@@ -39,3 +39,22 @@ def test_an_error_outside_our_own_shows_its_text_only_on_request(
         assert caught.value.code == 1
         assert "ZeroDivisionError in fail, test_names_withheld.py:" in said
         assert "DOE" not in said
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_kept_list_of_files_names_them_by_number(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, shown: bool
+) -> None:
+    folder = tmp_path / "DOE JANE"
+    folder.mkdir()
+    for name in ("DOE-1.dcm", "DOE-2.dcm"):
+        (folder / name).write_bytes(bytes(128) + b"DICM" + b"no image")
+    words = ["medxai", "inspect", str(folder), *(["--show-names"] if shown else [])]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as ended:
+        app.main()
+    said = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert said.count("broken: ") == 2
+    assert ("DOE-2.dcm" in said) == shown
+    assert ("[input 1, file 2]" in said) != shown

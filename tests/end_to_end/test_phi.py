@@ -171,6 +171,8 @@ def test_a_refused_series_leaves_no_marker(
     assert status == 2, said
     assert code in said
     assert not (tmp_path / "out").exists()
+    status, said = run("inspect", home / f"{TEXT}SERIES", expected=f"{TEXT}0008103E")
+    assert status == 0, said
 
 
 def test_refused_files_leave_no_marker(run: Run, home: Path, tmp_path: Path) -> None:
