@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from medxai.cli.evaluate_together import print_together
 from medxai.io.options import ReadOptions
 
 if TYPE_CHECKING:
-    from medxai.evaluation import Evaluation
     from medxai.evaluation.cohort import CohortRow, Contrast, Scored
 
 _PATHS = ("saliency", "image", "mask", "domain")
@@ -30,18 +30,24 @@ class How:
     places: int
     seed: int
 
-    def score(self, line: "Line") -> "Evaluation":
-        """The scores of one row."""
+    def score(self, line: "Line") -> "Scored":
+        """The scores of one row and, of the full preset, what is asked of all rows together."""
         import medxai
         from medxai.cli.checks import read_domain, read_region
         from medxai.evaluation import Chance, evaluate
+        from medxai.evaluation.case import degenerate, reading_of
+        from medxai.evaluation.cohort import Scored
+        from medxai.evaluation.parts import parts_of
 
         image = medxai.read_volume(line.paths["image"], options=self.options) if "image" in line.paths else None
         domain = read_domain(line.paths["domain"], self.spacing, self.options) if "domain" in line.paths else None
         mask = read_region(line.paths["mask"], line.label, self.spacing, self.options)
         chance = Chance(image, noise=self.noise, places=self.places, seed=self.seed)
         saliency = medxai.load_overlay(line.paths["saliency"])
-        return evaluate(saliency, mask, self.names, self.options, self.preset, chance, domain)
+        found = evaluate(saliency, mask, self.names, self.options, self.preset, chance, domain)
+        whole = self.preset == "full" and self.names is None
+        parts = parts_of(reading_of(saliency, mask, domain), degenerate(saliency)) if whole else None
+        return Scored(line.group, line.case, line.patient, found, parts)
 
 
 @dataclass(frozen=True)
@@ -116,18 +122,21 @@ def score_table(path: Path, how: How, as_json: bool) -> None:
 
     lines = read_lines(path, ("saliency", "mask"))
     with steps(len(lines)) as step:
-        from medxai.evaluation.cohort import Scored, by_group, contrasts
+        from medxai.evaluation.cohort import by_group, contrasts
+        from medxai.evaluation.together import together
 
         cases = []
         for number, line in enumerate(lines, 1):
             step(f"case {number}")
-            cases.append(Scored(line.group, line.case, line.patient, how.score(line)))
-        rows, pairs = by_group(cases, how.seed), contrasts(cases, how.seed)
+            cases.append(how.score(line))
+        rows, pairs, pooled = by_group(cases, how.seed), contrasts(cases, how.seed), together(cases, how.seed)
     if as_json:
         whole: dict[str, Any] = {"metrics": [row.as_dict() for row in rows], "cases": [_case(one) for one in cases]}
+        whole |= {"together": [row.as_dict() for row in pooled]} if pooled else {}
         print_json(whole | ({"contrasts": [pair.as_dict() for pair in pairs]} if pairs else {}))
         return
     _print(rows, pairs)
+    print_together(pooled)
     for notice in dict.fromkeys(notice for one in cases for notice in one.evaluation.notices):
         count = sum(notice in one.evaluation.notices for one in cases)
         typer.echo(f"note: {notice} ({count} of {len(cases)} maps)")
@@ -138,7 +147,7 @@ def _case(one: "Scored") -> dict[str, Any]:
 
 
 def _print(rows: "Sequence[CohortRow]", pairs: "Sequence[Contrast]") -> None:
-    from medxai.cli.report import print_table, said
+    from medxai.cli.report import print_table, reasons, said
 
     chance = dict.fromkeys(name for row in rows for name in row.chance)
     print_table(
@@ -149,7 +158,7 @@ def _print(rows: "Sequence[CohortRow]", pairs: "Sequence[Contrast]") -> None:
                 "mean [95 %] by patient": str(row.mean),
                 "unit": row.unit,
                 **{f"chance: {name}": said(row.chance[name]) if name in row.chance else "" for name in chance},
-                "undefined": ", ".join(f"{count} {why}" for why, count in row.undefined.items()),
+                "undefined": reasons(row.undefined),
                 "with penalties": said(row.charged) if row.undefined and row.charged == row.charged else "",
             }
             for row in rows

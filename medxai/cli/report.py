@@ -84,3 +84,8 @@ def _cell(value: Any) -> str:
 def said(value: float) -> str:
     """A number of three decimals, or that it is undefined."""
     return "undefined" if isnan(value) else f"{value:.3f}"
+
+
+def reasons(undefined: Mapping[str, int]) -> str:
+    """How many are undefined, and why."""
+    return ", ".join(f"{count} {why}" for why, count in undefined.items())

@@ -13,6 +13,7 @@ from medxai.core.saliency import Saliency
 from medxai.core.target import ChannelScore, NeuronScore, RegressionScore, ReSTScore, Target
 from medxai.core.volume import Mask, Volume
 from medxai.errors import GeometryError, UsageError
+from medxai.evaluation.case import degenerate
 from medxai.evaluation.presets import asked
 from medxai.evaluation.question import groups, put
 from medxai.evaluation.score import Score
@@ -155,10 +156,10 @@ def evaluate_model(
     probe = probe_of(saliency, image, asking, domain) if "probe" in needs else None
     blind = None if probe is None else probe.of(noise(probe.saliency, asking.seed))
     trial = trial_of([image], asking) if "method" in needs else None
-    degenerate = "" if saliency.status.ok else f"degenerate map: {saliency.status.reason}"
+    meaningless = degenerate(saliency)
     scores = []
     for row in rows:
-        value = Undefined(degenerate) if degenerate else row.fn(probe if row.needs == "probe" else trial)
+        value = Undefined(meaningless) if meaningless else row.fn(probe if row.needs == "probe" else trial)
         chance = {"noise": float(row.fn(blind))} if row.needs == "probe" else {}
         scores.append(Score(row.name, float(value), chance, reason(value), row.unit, row.best))
     return tuple(scores)

@@ -62,18 +62,27 @@ def evaluate_labels(
     for label, mask in masks.items():
         pairing = belonging(saliency.source, mask, options)
         if latest is None or latest.geometry != mask.geometry:
-            reading = Reading(saliency.on(mask.geometry), mask.data, mask.geometry)
-            reading = reading if domain is None else reading.within(_domain(domain, mask.geometry))
+            reading = reading_of(saliency, mask, domain)
         else:
             reading = latest.against(mask.data if domain is None else mask.data.masked_fill(~domain.data, 0))
         latest = reading
         share = _share_seen(reading, mask)
         _refuse_unknown_lengths(specs if names else (), mask.geometry)
         remarks = (*saliency.provenance.notices, *mask.notices, *pairing, *_remarks(reading, mask, share))
-        degenerate = "" if saliency.status.ok else f"degenerate map: {saliency.status.reason}"
         size = reading.mask_size if mask.data.is_floating_point() else int(reading.mask_size)
-        found[label] = Evaluation(_scores(specs, Rows(reading, chance), degenerate), size, share, remarks)
+        found[label] = Evaluation(_scores(specs, Rows(reading, chance), degenerate(saliency)), size, share, remarks)
     return found
+
+
+def reading_of(saliency: Saliency, mask: Annotation, domain: Mask | None = None) -> Reading:
+    """The map read at the voxels of the mask, within the domain. Raises GeometryError for a domain on another grid."""
+    reading = Reading(saliency.on(mask.geometry), mask.data, mask.geometry)
+    return reading if domain is None else reading.within(_domain(domain, mask.geometry))
+
+
+def degenerate(saliency: Saliency) -> str:
+    """Why the map means nothing, or ""."""
+    return "" if saliency.status.ok else f"degenerate map: {saliency.status.reason}"
 
 
 def belonging(image: Geometry | None, mask: Annotation, options: ReadOptions = DEFAULT) -> tuple[str, ...]:
@@ -100,17 +109,17 @@ def share_within(mask: Annotation, field: MaskArray) -> float:
     return within / voxels
 
 
-def _scores(specs: Sequence[MetricSpec], rows: Rows, degenerate: str) -> tuple[Score, ...]:
+def _scores(specs: Sequence[MetricSpec], rows: Rows, meaningless: str) -> tuple[Score, ...]:
     known = rows.reading.grid.units == "mm"
     asked = tuple(spec for spec in specs if known or not spec.unit)
     answered = {spec.name for spec in asked}
-    p_values = {} if degenerate else rows.p_values(asked)
+    p_values = {} if meaningless else rows.p_values(asked)
     scores = []
     for spec in specs:
         if spec.name not in answered:
             scores.append(Score(spec.name, float("nan"), {}, "the pixel size is unknown", spec.unit, spec.best))
             continue
-        value = Undefined(degenerate) if degenerate else spec.fn(rows.reading)
+        value = Undefined(meaningless) if meaningless else spec.fn(rows.reading)
         facts = {"p": p_values.get(spec.name), "penalty": _penalty(spec, rows.reading, value)}
         score = Score(spec.name, float(value), rows.of(spec), reason(value), spec.unit, spec.best, spec.bound, **facts)
         scores.append(score)

@@ -8,6 +8,7 @@ from typing import Any
 
 from medxai.catalog import metrics
 from medxai.errors import InputError
+from medxai.evaluation.parts import Parts
 from medxai.evaluation.score import Evaluation, Score, number
 from medxai.statistics.interval import Interval, interval
 from medxai.statistics.paired import Comparison, compare, holm
@@ -16,12 +17,16 @@ from medxai.statistics.sample import Sample, sample, summary
 
 @dataclass(frozen=True)
 class Scored:
-    """One case of one patient as one group's map scores it; the same `case` in two groups is a pair."""
+    """One case of one patient as one group's map scores it; the same `case` in two groups is a pair.
+
+    `parts` are for what is asked of all cases together.
+    """
 
     group: str
     case: str
     patient: str
     evaluation: Evaluation
+    parts: Parts | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from medxai.cli.app import app
 from medxai.cli.names import withheld
 from medxai.errors import InputError, MedxaiError, UsageError
+from medxai.evaluation.together import tuned_apart
+from medxai.metrics.thresholds import Sweep
 from tests.networks import Planted, planted_case
 
 SHAPE, PATIENTS = (12, 10, 8), 12
@@ -79,6 +81,33 @@ def test_a_cohort_is_summed_up_by_patient_and_its_groups_are_paired(table):
     text = call(table, *names)
     assert "paired by case" in text
     assert "1 no positive saliency" in text
+
+
+def test_all_cases_of_a_group_are_asked_together(table):
+    """Pooled overlap, boxes and peaks; a map of zeros is counted where it has no curve, and finds no lesion."""
+    found = json.loads(call(table, "--preset", "full", "--json"))
+    good, poor = found["together"]
+    assert (good["cases"], good["undefined"]) == (2 * PATIENTS, {})
+    assert (poor["cases"], poor["undefined"]) == (2 * PATIENTS - 1, {"no positive saliency": 1})
+    means = {(row["metric"], row["group"]): row["mean"] for row in found["metrics"]}
+    for row in (good, poor):
+        assert row["tuned_iou"]["mean"] <= means["best_iou", row["group"]] + 1e-9
+        assert row["best_f1"]["f1"] >= row["tuned_dice"]["mean"] - 0.05
+        assert row["tuned_iou"]["patients"] == PATIENTS
+    for name in ("voxel_average_precision", "box_accuracy", "box_accuracy_v2", "froc"):
+        assert 1 >= good[name] >= poor[name] >= 0
+    sizes = {stratum["smallest"]: stratum["lesions"] for stratum in poor["strata"]}
+    assert sizes == {0.0: 0, 0.1: 2 * PATIENTS, 1.0: 0, 10.0: 0}
+    assert poor["strata"][1]["found"] <= 2 * PATIENTS - 1
+    assert "together" not in json.loads(call(table, "--json"))
+
+
+def test_a_threshold_is_never_tuned_on_the_patient_that_it_scores():
+    """Two patients whose best thresholds lie apart each get the other's."""
+    low, high = (Sweep(np.arange(1, 101) / 100, np.full(100, 10.0), np.zeros(100), 10.0) for _ in range(2))
+    low.caught[19], high.caught[79] = 10, 10
+    assert tuned_apart([low, high, high], ["a", "b", "b"]) == [79, 19, 19]
+    assert tuned_apart([low], ["a"]) == [-1]
 
 
 def test_one_group_is_not_compared(tmp_path):

@@ -1,0 +1,48 @@
+"""How the answers for all cases of a table together look in a terminal."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from medxai.evaluation.together import Together
+
+
+def print_together(rows: "Sequence[Together]") -> None:
+    """One line per group, and one per group and size of lesion."""
+    from medxai.cli.report import print_table, reasons, said
+    from medxai.evaluation.together import NUMBERS
+
+    if not rows:
+        return
+    typer.echo("of all cases together:")
+    print_table(
+        [
+            {
+                "group": row.group,
+                "cases": str(row.cases),
+                "undefined": reasons(row.undefined),
+                "best F1*": f"{said(row.best_f1.f1)} at {said(row.best_f1.fraction)} of the maximum",
+                **{f"{name}{'*' * name.startswith('box')}": said(getattr(row, name)) for name in NUMBERS},
+                "IoU, threshold of other patients": str(row.tuned_iou),
+                "Dice, threshold of other patients": str(row.tuned_dice),
+            }
+            for row in rows
+        ]
+    )
+    typer.echo("* at the threshold best for these cases: an upper bound")
+    print_table(
+        [
+            {
+                "group": row.group,
+                "lesions of mL (cm2 of a film)": f"{stratum.smallest:g} to {stratum.largest:g}",
+                "lesions": str(stratum.lesions),
+                "recall": said(stratum.recall),
+                "mean part covered": said(stratum.covered),
+            }
+            for row in rows
+            for stratum in row.strata
+            if stratum.lesions
+        ]
+    )

@@ -1,0 +1,108 @@
+"""One answer for all cases of a group: voxels and peaks pooled, thresholds tuned on some patients for the others."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import isinf
+from typing import Any
+
+import numpy as np
+
+from medxai.evaluation.cohort import Scored
+from medxai.evaluation.parts import Parts
+from medxai.evaluation.score import number
+from medxai.metrics.boxes import box_accuracy, box_accuracy_v2
+from medxai.metrics.cohort import BestF1, pooled_average_precision, pooled_best_f1, tuned_fraction
+from medxai.metrics.lesions import Stratum, by_size
+from medxai.metrics.peaks import froc_score
+from medxai.metrics.spec import Undefined
+from medxai.metrics.thresholds import Sweep
+from medxai.statistics.interval import Interval, interval
+from medxai.statistics.sample import sample
+
+
+@dataclass(frozen=True)
+class Together:
+    """A group's `cases` with curves, why the others have none, and what is asked of them together.
+
+    `best_f1` and both box accuracies take the threshold that is best for these very cases: upper bounds. The threshold
+    of `tuned_iou` and `tuned_dice` is for each patient the one with the largest mean overlap over the other patients.
+    `froc` and `strata` count every case: the lesions of a map that says nothing are missed.
+    """
+
+    group: str
+    cases: int
+    undefined: Mapping[str, int]
+    best_f1: BestF1
+    voxel_average_precision: float
+    box_accuracy: float
+    box_accuracy_v2: float
+    tuned_iou: Interval
+    tuned_dice: Interval
+    froc: float
+    strata: tuple[Stratum, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; the last stratum has no largest size."""
+        return {
+            "group": self.group,
+            "cases": self.cases,
+            "undefined": dict(self.undefined),
+            "best_f1": _plain(asdict(self.best_f1)),
+            **_plain({name: getattr(self, name) for name in NUMBERS}),
+            "tuned_iou": self.tuned_iou.as_dict(),
+            "tuned_dice": self.tuned_dice.as_dict(),
+            "strata": [_plain(asdict(stratum)) for stratum in self.strata],
+        }
+
+
+NUMBERS = ("voxel_average_precision", "box_accuracy", "box_accuracy_v2", "froc")
+
+
+def together(cases: Sequence[Scored], seed: int = 0) -> tuple[Together, ...]:
+    """One row per group of the cases that have parts, in the order of their first case."""
+    groups: dict[str, list[tuple[str, Parts]]] = {}
+    for one in cases:
+        if one.parts is not None:
+            groups.setdefault(one.group, []).append((one.patient, one.parts))
+    return tuple(_of(group, own, seed) for group, own in groups.items())
+
+
+def tuned_apart(sweeps: Sequence[Sweep], patients: Sequence[str]) -> list[int]:
+    """For each case the place in its sweep of the fraction that is tuned on all other patients, -1 where none is."""
+    places = {}
+    for patient in dict.fromkeys(patients):
+        others = [one for one, name in zip(sweeps, patients, strict=True) if name != patient]
+        fraction = tuned_fraction(others)
+        places[patient] = -1 if np.isnan(fraction) else int(np.abs(others[0].fractions - fraction).argmin())
+    return [places[patient] for patient in patients]
+
+
+def _of(group: str, own: Sequence[tuple[str, Parts]], seed: int) -> Together:
+    patients, curves = [name for name, one in own if one.curves], [one.curves for _, one in own if one.curves]
+    sweeps = [one.sweep for one in curves]
+    places = tuned_apart(sweeps, patients)
+    none = Undefined("no other patient to tune on")
+    ious, dices = (
+        sample([none if k < 0 else column[k] for column, k in zip(columns, places, strict=True)], patients)
+        for columns in ([one.iou for one in sweeps], [one.dice for one in sweeps])
+    )
+    peaks = [one.peaks for _, one in own if one.peaks is not None]
+    lesions = [lesion for _, one in own for lesion in one.lesions or ()]
+    return Together(
+        group,
+        len(curves),
+        Counter(one.reason for _, one in own if one.reason),
+        pooled_best_f1(sweeps),
+        pooled_average_precision([one.histogram for one in curves]),
+        box_accuracy([one.boxes for one in curves]),
+        box_accuracy_v2([one.boxes for one in curves]),
+        interval(ious, seed=seed),
+        interval(dices, seed=seed),
+        froc_score(peaks) if len(peaks) == len(own) else Undefined("the pixel size is unknown"),
+        by_size(lesions) if len(peaks) == len(own) else (),
+    )
+
+
+def _plain(row: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: None if isinf(value) else number(value) for name, value in row.items()}
