@@ -20,6 +20,7 @@ from benchmarks.lidc.mosaic import Mosaic, mosaic_recipe, mosaics
 from benchmarks.lidc.training import train
 from benchmarks.survey import Column, Question, named, options, report, survey
 from medxai import Asking, ClassScore
+from medxai.core.target import Target
 
 COLUMNS = (
     Column("tile hit", "tile", "pointing_game"),
@@ -53,14 +54,14 @@ def main() -> None:
     }
     print(facts)
     sick, well = ([nodule for nodule in right if nodule.malignant == kind] for kind in (True, False))
-    asking = Asking(model, ClassScore(1), mosaic_recipe())
-    posed = questions(asking, mosaics(sick, well, chosen.mosaics, chosen.seed))
+    posed = questions(model, ClassScore(1), mosaics(sick, well, chosen.mosaics, chosen.seed))
     rows = survey(posed, COLUMNS, named(chosen.methods), chosen.seconds)
     report(rows, COLUMNS, chosen.out / "mosaic.json", facts)
 
 
-def questions(asking: Asking, laid: Sequence[Mosaic]) -> list[Question]:
+def questions(model: nn.Module, target: Target, laid: Sequence[Mosaic]) -> list[Question]:
     """Where is the malignant tile, and the nodule in it?"""
+    asking = Asking(model, target, mosaic_recipe())
     return [Question(asking, EVIDENCE, one.case, {"tile": one.tile, "nodule": one.nodule}) for one in laid]
 
 

@@ -1,18 +1,27 @@
 """Mosaics of nodules: four patients, one malignant tile anywhere, and a survey that scores and refuses openly."""
 
 import json
+from dataclasses import replace
+from math import nan
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 import medxai
 from benchmarks.lidc.cohort import SHAPE, Nodule, split, tiles
 from benchmarks.lidc.model import NoduleNet
 from benchmarks.lidc.mosaic import mosaic_recipe, mosaics
+from benchmarks.lidc.training import train_regressor
 from benchmarks.lidc_mosaic import COLUMNS, auc, questions
-from benchmarks.survey import markdown, named, survey, write
+from benchmarks.lidc_regression import answered, bottlenecks
+from benchmarks.survey import NETWORK, Column, Row, markdown, named, survey, write
+from medxai.attribution.bottleneck.regression import InverseRegressionIBA, RegressionIBA
 from medxai.core.saliency import Provenance, Saliency
+from medxai.core.target import RegressionScore
+from medxai.metrics.curves import Perturbation
+from medxai.metrics.imputation import Constant
 
 SICK, WELL = 300.0, -700.0
 
@@ -76,7 +85,7 @@ def test_a_survey_scores_methods_and_says_why_one_refuses(nodules, tmp_path):
     torch.manual_seed(0)
     network = NoduleNet().eval()
     recipe = mosaic_recipe()
-    asked = questions(medxai.Asking(network, medxai.ClassScore(1), recipe), mosaics(*sides(nodules), 2))
+    asked = questions(network, medxai.ClassScore(1), mosaics(*sides(nodules), 2))
     torch.testing.assert_close(
         recipe.apply(asked[0].case.image).images[..., :32, :32, :].min(),
         tiles([n for n in nodules if float(n.tile.min()) == float(asked[0].case.image.data[0, :32, :32].min())]).min(),
@@ -94,6 +103,58 @@ def test_a_survey_scores_methods_and_says_why_one_refuses(nodules, tmp_path):
     kept = json.loads((tmp_path / "a" / "b.json").read_text("utf-8"))
     assert kept["mosaics"] == 2
     assert [row["method"] for row in kept["methods"]] == ["GradCAM", "NoSuchMethod"]
+
+
+def test_a_table_says_over_how_many_maps_a_mean_is_and_why_others_say_nothing():
+    columns = [Column("hit", "", "pointing_game"), Column("deletion", NETWORK, "deletion")]
+
+    def row(method, hit, deletion, scored, degenerate):
+        chance = {"noise": {"": {"pointing_game": 0.1}, NETWORK: {"deletion": 0.5}}, "centre": {"": {}}}
+        value, counts = {"": {"pointing_game": hit}}, {"": {"pointing_game": scored}}
+        value[NETWORK], counts[NETWORK] = {"deletion": deletion}, {"deletion": scored}
+        return Row(method, 4, degenerate, 1.0, value=value, scored=counts, chance=chance)
+
+    rows = [row("Worse", 0.5, 0.4, 4, {}), row("Silent", nan, nan, 0, {"zero map": 4}), row("Better", 1, 0.2, 3, {})]
+    assert markdown(rows, columns).splitlines()[2:] == [
+        "| Better | 1.000 (3) | 0.200 (3) | 0/4 | 1.00 |",
+        "| Worse | 0.500 | 0.400 | 0/4 | 1.00 |",
+        "| Silent |  (0) |  (0) | 4/4 | 1.00 |",
+        "| noise map | 0.100 | 0.500 | | |",
+        "| centre map |  |  | | |",
+        "",
+        "Silent, 4 maps: zero map",
+    ]
+
+
+def test_a_survey_asks_the_network_again_beside_a_map_of_noise(nodules):
+    torch.manual_seed(0)
+    network = NoduleNet().eval()
+    (posed,) = questions(network, medxai.ClassScore(1), mosaics(*sides(nodules), 1))
+    removal = Perturbation(baseline=Constant(-1.0), levels=(0.0, 1.0))
+    asking = medxai.Asking(network, medxai.ClassScore(1), posed.asking.recipe, link="softmax", perturbation=removal)
+    (row,) = survey([replace(posed, asking=asking)], [Column("deletion", NETWORK, "deletion")], named(["CAM"]))
+    image = posed.asking.recipe.apply(posed.case.image).images
+    with torch.no_grad():
+        ends = network(torch.cat([image, torch.full_like(image, -1.0)])).softmax(1)[:, 1]
+    assert not row.degenerate
+    assert row.value[NETWORK]["deletion"] == pytest.approx(float(ends.mean()))
+    assert row.chance["noise"][NETWORK]["deletion"] == pytest.approx(float(ends.mean()))
+
+
+@pytest.mark.slow
+def test_a_regressor_learns_the_score_that_readers_gave(nodules):
+    seen = [replace(n, tile=torch.full((1, *SHAPE), -900.0 + 200 * n.score)) for n in nodules]
+    answers = answered(train_regressor(seen, steps=40), seen)
+    assert spearmanr(answers, [n.score for n in seen]).statistic > 0.9
+
+
+def test_bottlenecks_of_a_regressor_are_asked_with_every_aim(nodules):
+    (posed,) = questions(NoduleNet(1), RegressionScore(), mosaics(*sides(nodules), 1))
+    made = {name: maker(posed) for name, maker in bottlenecks().items()}
+    assert len(made) == 6
+    assert {method.layer for method in made.values()} == {posed.layer}
+    assert made["InverseRegressionIBA, reach 5"] == InverseRegressionIBA(layer=posed.layer, aim="reach", value=5.0)
+    assert made["RegressionIBA, raise"] == RegressionIBA(layer=posed.layer, aim="raise")
 
 
 def test_auc_counts_pairs_and_ties_half():
