@@ -34,9 +34,10 @@ from benchmarks.memory import CLEAR, resident
 from benchmarks.methods import network
 from medxai import ClassScore
 from medxai.attribution.bottleneck.iba import IBA, InverseIBA
+from medxai.attribution.bottleneck.noisy import NoisyLayer
 from medxai.attribution.bottleneck.objective import Objective
 from medxai.attribution.bottleneck.search import Bottleneck, Settings
-from medxai.attribution.bottleneck.statistics import FeatureStatistics, of_one_image
+from medxai.attribution.bottleneck.statistics import FeatureStatistics
 from medxai.attribution.passes import one_pass
 
 BLOCKS = {f"features.denseblock{i}": bar for i, bar in ((1, 2.5), (2, 5.0), (3, 12.0))}
@@ -90,7 +91,7 @@ def difference(code: ModuleType, side: int, images: int) -> tuple[float, float]:
         seen_by_them.mean(), seen_by_them.std(), seen_by_them.active_neurons().float(), images, "element", layer
     )
     with one_pass(model, image, [ClassScore(TARGET)], [layer], graph=False) as seen:
-        neck = Bottleneck.at(seen, seen.captured[0], range(1), same.fits, SEED)
+        neck = Bottleneck.at(seen, [NoisyLayer.of(seen.captured[0], same)], range(1), SEED)
         settings = Settings(PUBLISHED["steps"] - 1, 1.0, 10, (1.0, 1.0), epsilon=1e-8, at_once=10)
         gate = neck.search(Objective("logistic").keep, torch.tensor([BETA]), settings).gate
         found = neck.nats(gate)[0] / log(2)
@@ -109,7 +110,7 @@ def timed(call: Callable[[], object], rounds: int) -> float:
 def searched(model: nn.Module, image: Tensor, layer: str, settings: Settings, *, replay: bool) -> object:
     """One search; without `replay` the whole network runs each time."""
     with one_pass(model, image, [ClassScore(TARGET)], [layer], graph=False) as seen:
-        neck = Bottleneck.at(seen, seen.captured[0], range(1), of_one_image, SEED)
+        neck = Bottleneck.at(seen, [NoisyLayer.of(seen.captured[0], None)], range(1), SEED)
         held = neck.held if replay else replace(neck.held, full="for comparison")
         return replace(neck, held=held).search(Objective("logistic").keep, torch.tensor([BETA]), settings)
 

@@ -182,18 +182,14 @@ def _check(method: Attributor, targets: Sequence[Target], recipe: Recipe) -> Non
 
 
 def _resolved(method: Attributor, traced: Trace, prepared: Prepared) -> Attributor:
-    """The method with its layers looked up, known to have a place in the image, and its millimetres turned to cells."""
+    """The method with its layers looked up, known to have a place in the image, and its millimetres in voxels."""
     if isinstance(method, Tiled):
         inner: Any = _resolved(method.method, traced, prepared)
         return replace(method, method=inner)
     given = _layers(method)
     changed: Any = method
     resolved: Attributor = replace(changed, **{name: _located(traced, value) for name, value in given.items()})
-    if isinstance(resolved, Physical):
-        jump = resolved.layer.footprint.jump
-        spacing = prepared.geometry
-        return resolved.in_cells(lambda: tuple(mm * j for mm, j in zip(spacing.spacing_mm, jump, strict=True)))
-    return resolved
+    return resolved.in_voxels(lambda: prepared.geometry.spacing_mm) if isinstance(resolved, Physical) else resolved
 
 
 def _layers(method: Any) -> dict[str, Any]:

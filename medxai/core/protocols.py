@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -60,10 +60,8 @@ class Attributor(Protocol):
 
 @runtime_checkable
 class Physical(Protocol):
-    """A method with lengths in millimetres, which it can state in cells of the layer it explains."""
+    """A method with lengths in millimetres, which it can state in voxels of the image that the network receives."""
 
-    layer: Any
-
-    def in_cells(self, cell_mm: Callable[[], tuple[float, ...]]) -> Attributor:
-        """The method without millimetres; `cell_mm` tells the size of a cell and raises where it is unknown."""
+    def in_voxels(self, spacing_mm: Callable[[], tuple[float, ...]]) -> Attributor:
+        """The method without millimetres; `spacing_mm` tells the size of a voxel and raises where it is unknown."""
         ...

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from medxai.attribution.bottleneck.iba import IBA, InverseIBA
+from medxai.attribution.bottleneck.noisy import NoisyLayer
 from medxai.attribution.bottleneck.objective import Aim, Objective, Stakes
 from medxai.attribution.bottleneck.search import Bottleneck, Settings
-from medxai.attribution.bottleneck.statistics import of_one_image
 from medxai.attribution.passes import one_pass
 from medxai.core.target import ClassScore
 from medxai.errors import NonFiniteError
@@ -108,7 +108,7 @@ def test_a_small_beta_vanished_in_the_epsilon_of_adam(ndim):
 
 def test_nan_was_blanked_to_nothing():
     with one_pass(rising(net(2)), images(2), [ClassScore(1)], [LAYER], graph=False) as seen:
-        neck = Bottleneck.at(seen, seen.captured[0], range(2), of_one_image, seed=0)
+        neck = Bottleneck.at(seen, [NoisyLayer.of(seen.captured[0], None)], range(2), seed=0)
         with pytest.raises(NonFiniteError, match="not finite"):
             neck.search(lambda score, _stakes: score * torch.nan, torch.ones(2), Settings(3, 1.0, 2, (1.0, 1.0)))
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from medxai.attribution.bottleneck.noisy import NoisyLayer
 from medxai.attribution.bottleneck.objective import Objective
 from medxai.attribution.bottleneck.search import Bottleneck, Settings
 from medxai.attribution.bottleneck.statistics import estimate
@@ -62,7 +63,7 @@ def test_capacity_equals_the_published_algorithm(ndim):
     features = model[: int(LAYER) + 1](x).detach()
     expected = published(model, x, features, statistics, ndim)
     with one_pass(model, x, [ClassScore(TARGET)], [LAYER], graph=False) as seen:
-        neck = Bottleneck.at(seen, seen.captured[0], range(1), statistics.fits, SEED)
+        neck = Bottleneck.at(seen, [NoisyLayer.of(seen.captured[0], statistics)], range(1), SEED)
         settings = Settings(STEPS - 1, RATE, COPIES, (1.0,) * ndim, START, epsilon=1e-8, at_once=4)
         found = neck.nats(neck.search(Objective("logistic").keep, torch.tensor([BETA]), settings).gate)
     assert expected.max() > 0.1

@@ -7,7 +7,6 @@ from torch import nn
 from medxai.attribution.bottleneck.gate import Gate
 from medxai.attribution.bottleneck.iba import IBA
 from medxai.attribution.bottleneck.input_iba import InputIBA
-from medxai.core.layer import Footprint, Layer
 from medxai.core.target import ClassScore
 from medxai.metrics.localisation import mass_in_mask
 from medxai.metrics.reading import Reading
@@ -98,10 +97,3 @@ def test_images_of_several_channels_have_bits_per_voxel(ndim):
         found = InputIBA(layer="act", latent=IBA(beta=0.1, steps=5), beta=1.0, steps=15)(model, x, TARGET)
     assert found.maps.shape == x[:, 0].shape
     assert float(found.maps[0][mask].mean()) > 1.5 * float(found.maps[0][~mask].mean())
-
-
-def test_millimetres_of_the_image_become_voxels_and_those_of_the_layer_its_cells():
-    layer = Layer("act", footprint=Footprint((1.5, 1.5), (4.0, 4.0), (6, 7)))
-    method = InputIBA(layer=layer, sigma_mm=2.0, latent=IBA(sigma_mm=6.0)).in_cells(lambda: (8.0, 4.0))
-    assert method.sigma == (1.0, 2.0)
-    assert method.latent.sigma == (0.75, 1.5)

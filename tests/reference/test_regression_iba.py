@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from medxai.attribution.bottleneck.noisy import NoisyLayer
 from medxai.attribution.bottleneck.regression import InverseRegressionIBA, RegressionIBA
 from medxai.attribution.bottleneck.search import Bottleneck, Settings
-from medxai.attribution.bottleneck.statistics import of_one_image
 from medxai.attribution.passes import one_pass
 from medxai.core.target import RegressionScore
 from medxai.errors import UsageError
@@ -106,7 +106,7 @@ def test_the_map_of_minus_the_value_is_minus_the_map(method):
 def test_contributions_add_up_to_what_the_features_do(ndim):
     model, image = Severity(ndim).eval(), patient(ndim)
     with one_pass(model, image, [RegressionScore()], ["act"], graph=False) as seen:
-        neck = Bottleneck.at(seen, seen.captured[0], range(1), of_one_image, seed=3)
+        neck = Bottleneck.at(seen, [NoisyLayer.of(seen.captured[0], None)], range(1), seed=3)
         parts = neck.contributions(Settings(1, 1.0, copies=32, sigma=(0.0,) * ndim), levels=16)
     assert float(parts.sum()) == pytest.approx(float(seen.scores[0]), rel=0.03)
 

@@ -1,21 +1,24 @@
 """Information-bottleneck attribution: the bits of one layer that a decision needs, each method its objective."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from medxai.attribution.bottleneck.noisy import NoisyLayer
 from medxai.attribution.bottleneck.objective import Aim, Objective, Stakes
 from medxai.attribution.bottleneck.search import Bottleneck, Found, Settings, in_groups
-from medxai.attribution.bottleneck.statistics import FeatureStatistics, of_one_image
+from medxai.attribution.bottleneck.statistics import FeatureStatistics
 from medxai.attribution.cam import LayerMethod
 from medxai.attribution.passes import Pass
 from medxai.attribution.status import judge
+from medxai.core.layer import Layer
 from medxai.core.protocols import Attribution, Traits
 from medxai.errors import UsageError
 from medxai.model.capture import Captured
+from medxai.model.footprint import sited
 
 Beta = float | Literal["auto"]
 _ROUNDS = 6
@@ -28,10 +31,10 @@ class IBA(LayerMethod):
 
     `aim` and `value` state the objective L. `beta` trades bits against it; it does not transfer between models, so
     "auto" finds, by bisection, the largest that keeps a share `retention` of the score. `sigma` smooths the gate, in
-    layer cells per axis, or `sigma_mm` in millimetres, which `explain` turns into cells. The noise looks like
-    `statistics`, or, without, has no mean and each channel's strength in this image. With several `seeds` the map is
-    their mean, and their standard deviation is told. `voxels` bounds what is in the network at a time. Published: beta
-    10, rate 1, 10 steps, sigma 1. Source: Schulz et al. 2020.
+    cells of the layer, or `sigma_voxels`, in voxels of the image, along each axis; `explain` turns `sigma_mm`,
+    millimetres, into voxels. The noise looks like `statistics`, or, without, has no mean and each channel's strength in
+    this image. With several `seeds` the map is their mean, and their standard deviation is told. `voxels` bounds what
+    is in the network at a time. Published: beta 10, rate 1, 10 steps, sigma 1. Source: Schulz et al. 2020.
     """
 
     traits: ClassVar[Traits] = Traits(
@@ -44,6 +47,7 @@ class IBA(LayerMethod):
     value: float | None = None
     statistics: FeatureStatistics | None = None
     sigma: float | tuple[float, ...] = 1.0
+    sigma_voxels: float | tuple[float, ...] | None = None
     sigma_mm: float | None = None
     steps: int = 30
     rate: float = 0.5
@@ -62,37 +66,40 @@ class IBA(LayerMethod):
                 found=f"beta={self.beta!r}, {counts}",
             )
 
-    def in_cells(self, cell_mm: Callable[[], tuple[float, ...]]) -> "IBA":
-        """The same method with sigma in cells: sigma_mm over the size of a cell along each axis."""
+    def in_voxels(self, spacing_mm: Callable[[], tuple[float, ...]]) -> "IBA":
+        """The same method with sigma_mm in voxels, which the jump of a layer turns into its cells."""
+        return replace(self, sigma_voxels=self._in_voxels(spacing_mm), sigma_mm=None)
+
+    def _in_voxels(self, spacing_mm: Callable[[], tuple[float, ...]]) -> float | tuple[float, ...] | None:
         if self.sigma_mm is None:
-            return self
-        return replace(self, sigma=tuple(self.sigma_mm / size for size in cell_mm()), sigma_mm=None)
+            return self.sigma_voxels
+        return tuple(self.sigma_mm / size for size in spacing_mm())
 
     def read(self, seen: Pass, captured: Captured) -> tuple[Attribution, ...]:
+        return self.through(seen, (NoisyLayer.of(captured, self.statistics),))
+
+    def through(self, seen: Pass, layers: Sequence[NoisyLayer]) -> tuple[Attribution, ...]:
+        """One attribution per target, of gates at the first of `layers` that lie on the others too."""
         seeds = [int(torch.randint(2**31, ())) for _ in range(self.seeds)]
-        runs = [self._run(seen, captured, seed) for seed in seeds]
+        runs = [self._run(seen, layers, seed) for seed in seeds]
         drawn = {name: torch.stack([run[name] for run in runs]) for name in runs[0]}
         told = {name: values.mean(0) for name, values in drawn.items()}
         if self.seeds > 1:
             told |= {f"{name} std": drawn[name].std(0) for name in ("map", "bits")}
         return tuple(
-            self._attribution(seen, captured, {name: values[target] for name, values in told.items()})
+            self._attribution(seen, layers[0].layer, {name: values[target] for name, values in told.items()})
             for target in range(len(seen.targets))
         )
 
-    def _run(self, seen: Pass, captured: Captured, seed: int) -> dict[str, Tensor]:
+    def _run(self, seen: Pass, layers: Sequence[NoisyLayer], seed: int) -> dict[str, Tensor]:
         """What was found out about each target of each image, (t, b, ...), with one seed."""
-        settings = self.settings(captured.activation, seen.images)
-        groups = in_groups(len(seen.images), settings.at_once // 2)
-        found = [self._held(seen, captured, samples, seed, settings) for samples in groups]
+        groups = in_groups(len(seen.images), self.settings(layers[0], seen).at_once // 2)
+        found = [self._held(seen, layers, samples, seed) for samples in groups]
         return {name: torch.cat([one[name] for one in found], 1) for name in found[0]}
 
-    def _held(self, seen: Pass, captured: Captured, samples: range, seed: int, settings: Settings) -> dict[str, Tensor]:
-        return self._told(Bottleneck.at(seen, captured, samples, self.known, seed, inverse=self._inverse), settings)
-
-    def known(self, features: Tensor) -> FeatureStatistics:
-        """What the noise of one image looks like."""
-        return self.statistics.fits(features) if self.statistics else of_one_image(features)
+    def _held(self, seen: Pass, layers: Sequence[NoisyLayer], samples: range, seed: int) -> dict[str, Tensor]:
+        neck = Bottleneck.at(seen, layers, samples, seed, inverse=self._inverse)
+        return self._told(neck, self.settings(layers[0], seen))
 
     def _told(self, neck: Bottleneck, settings: Settings) -> dict[str, Tensor]:
         found, beta = self.searched(neck, settings)
@@ -129,20 +136,31 @@ class IBA(LayerMethod):
         """How far what was wanted was reached: 1 is all the way, or as far as the loosest gates went."""
         return self._objective.reached(found.kept, found.stakes, loosest.kept)
 
-    def settings(self, features: Tensor, images: Tensor) -> Settings:
-        """Those of a search over `features` of `images`. Raises UsageError for millimetres."""
+    def settings(self, at: NoisyLayer, seen: Pass) -> Settings:
+        """Those of a search at that layer. Raises UsageError for millimetres."""
         if self.sigma_mm is not None:
             raise UsageError(
                 "The method knows no millimetres.",
-                expected="sigma in layer cells, or a call through medxai.explain, which turns sigma_mm into cells",
+                expected="sigma in layer cells, or a call through medxai.explain, which knows the size of a voxel",
                 found=f"sigma_mm={self.sigma_mm}",
             )
-        sigma = self.sigma if isinstance(self.sigma, tuple) else (self.sigma,) * (features.ndim - 2)
-        room = max(1, self.voxels // max(features[0].numel(), images[0].numel()))
+        room = max(1, self.voxels // max(at.features[0].numel(), seen.images[0].numel()))
+        sigma = self._cells(at.layer, seen)
         return Settings(self.steps, self.rate, self.copies, sigma, shared=self.shared_channels, at_once=room)
 
-    def _attribution(self, seen: Pass, captured: Captured, told: dict[str, Tensor]) -> Attribution:
-        maps, scores, layer = told.pop("map"), told["clean score"], captured.layer
+    def _cells(self, layer: Layer, seen: Pass) -> tuple[float, ...]:
+        """Sigma in cells of the layer along each axis; none along an axis that has but one cell, whose jump is 0."""
+        shape = tuple(seen.images.shape)
+        width = self.sigma if self.sigma_voxels is None else self.sigma_voxels
+        widths = width if isinstance(width, tuple) else (width,) * (len(shape) - 2)
+        if self.sigma_voxels is None:
+            return widths
+        (placed,) = sited(seen.network, (layer,), shape)
+        jump = placed.footprint.jump if placed.footprint else (1.0,) * len(widths)
+        return tuple(width / step if step else 0.0 for width, step in zip(widths, jump, strict=True))
+
+    def _attribution(self, seen: Pass, layer: Layer, told: dict[str, Tensor]) -> Attribution:
+        maps, scores = told.pop("map"), told["clean score"]
         return Attribution(
             maps,
             scores,

@@ -1,13 +1,14 @@
 """A bottleneck on the image itself, at the resolution of its voxels, guided by one at a layer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from torch import Tensor
 
 from medxai.attribution.bottleneck.iba import IBA
-from medxai.attribution.bottleneck.search import Bottleneck, Settings
+from medxai.attribution.bottleneck.noisy import NoisyLayer
+from medxai.attribution.bottleneck.search import Bottleneck
 from medxai.attribution.passes import Pass
 from medxai.core.layer import Footprint, Layer
 from medxai.core.protocols import Attribution, Traits
@@ -34,28 +35,29 @@ class InputIBA(IBA):
     )
     latent: IBA = field(default_factory=IBA)
 
-    def in_cells(self, cell_mm: Callable[[], tuple[float, ...]]) -> "InputIBA":
-        """The same method with the sigma of `latent` in cells, and its own in voxels."""
-        latent, own = self.latent.in_cells(cell_mm), self.sigma
-        if self.sigma_mm is not None and isinstance(self.layer, Layer) and self.layer.footprint:
-            cells = zip(cell_mm(), self.layer.footprint.jump, strict=True)
-            own = tuple(self.sigma_mm * jump / size for size, jump in cells)
-        return replace(self, latent=latent, sigma=own, sigma_mm=None)
+    def in_voxels(self, spacing_mm: Callable[[], tuple[float, ...]]) -> "InputIBA":
+        """The same method with the sigma_mm of both bottlenecks in voxels."""
+        latent = self.latent.in_voxels(spacing_mm)
+        return replace(self, latent=latent, sigma_voxels=self._in_voxels(spacing_mm), sigma_mm=None)
 
-    def _held(self, seen: Pass, captured: Captured, samples: range, seed: int, settings: Settings) -> dict[str, Tensor]:
+    def read(self, seen: Pass, captured: Captured) -> tuple[Attribution, ...]:
+        return self.through(seen, (NoisyLayer.of(captured, self.latent.statistics),))
+
+    def _held(self, seen: Pass, layers: Sequence[NoisyLayer], samples: range, seed: int) -> dict[str, Tensor]:
         shape = tuple(seen.images.shape)
-        (layer,) = sited(seen.network, (captured.layer,), shape)
-        at_layer = Bottleneck.at(seen, captured, samples, self.latent.known, seed)
-        latent, _ = self.latent.searched(at_layer, self.latent.settings(captured.activation, seen.images))
+        whole = Footprint.of_image(shape[2:])
+        image = NoisyLayer.of(Captured(replace(_IMAGE, footprint=whole), [seen.images]), self.statistics)
+        (layer,) = sited(seen.network, (layers[0].layer,), shape)
+        latent, _ = self.latent.searched(
+            Bottleneck.at(seen, layers, samples, seed), self.latent.settings(layers[0], seen)
+        )
         openness = latent.gate.openness.mean(1, keepdim=True)
-        place = layer.footprint or Footprint.of_image(shape[2:])
-        known = on_image(openness, place, shape[2:]).clamp(max=_MOST)
-        image = Bottleneck.at(seen, Captured(_IMAGE, [seen.images]), samples, self.known, seed)
-        return self._told(replace(image, known=known), settings)
+        known = on_image(openness, layer.footprint or whole, shape[2:]).clamp(max=_MOST)
+        neck = replace(Bottleneck.at(seen, (image,), samples, seed), known=known)
+        return self._told(neck, self.settings(image, seen))
 
-    def _attribution(self, seen: Pass, captured: Captured, told: dict[str, Tensor]) -> Attribution:
-        image = replace(_IMAGE, notices=captured.layer.notices)
-        return super()._attribution(seen, Captured(image, [seen.images]), told)
+    def _attribution(self, seen: Pass, layer: Layer, told: dict[str, Tensor]) -> Attribution:
+        return super()._attribution(seen, replace(_IMAGE, notices=layer.notices), told)
 
 
 METHODS = (InputIBA,)

@@ -1,6 +1,6 @@
 """Bottlenecks at several layers in one map: the first says where exactly, the deeper ones what belongs there."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import ClassVar, Literal
@@ -47,6 +47,10 @@ class MultiLayerIBA(Combination):
     @property
     def base(self) -> IBA:
         return self.method
+
+    def in_voxels(self, spacing_mm: Callable[[], tuple[float, ...]]) -> "MultiLayerIBA":
+        """The same with the sigma_mm of `method` in voxels."""
+        return replace(self, method=self.method.in_voxels(spacing_mm))
 
     def attribute(self, model: nn.Module, images: Images, targets: Sequence[Target]) -> tuple[Attribution, ...]:
         found = super().attribute(model, images, targets)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medxai.attribution.bottleneck.statistics import FeatureStatistics, of_one_image
+from medxai.attribution.bottleneck.statistics import FeatureStatistics, noise_of
 from medxai.attribution.cam import LayerMap
 from medxai.attribution.evidence import Evidence
 from medxai.attribution.masking import Asked
@@ -62,7 +62,7 @@ class LayerIntegratedGradients(LayerMap):
         """One image: R - mu (1, 1, k, *m), each target's mean gradient (t, 1, k, *m) and its score of mu (t, 1)."""
         layer, held = captured.layer, resumable(asked.seen.network, captured.layer.name, asked.image)
         features = captured.activation[asked.sample : asked.sample + 1].detach()
-        statistics = self.statistics.fits(features) if self.statistics else of_one_image(features)
+        statistics = noise_of(features, self.statistics)
         way = features - statistics.mean
         nodes, weights = np.polynomial.legendre.leggauss(self.steps)
         plan = features.new_tensor([[0.0, *(1 + nodes) / 2], [0.0, *weights / 2]])  # mu itself weighs nothing

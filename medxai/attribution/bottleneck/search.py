@@ -1,8 +1,9 @@
 """Search the gates of a bottleneck: the prefix of the network ran once, only what follows the layer runs again."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,17 +11,17 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from medxai.attribution.bottleneck.gate import Gate, bits, smooth
+from medxai.attribution.bottleneck.noisy import NoisyLayer
 from medxai.attribution.bottleneck.objective import Stakes
-from medxai.attribution.bottleneck.statistics import FeatureStatistics
 from medxai.attribution.passes import Pass
-from medxai.core.layer import Layer
+from medxai.core.layer import Footprint
 from medxai.errors import NonFiniteError
-from medxai.model.capture import Captured
+from medxai.model.alter import altered
+from medxai.model.place import between
 from medxai.model.resume import Resumable, resumable
 from medxai.shapes import Features
 
 Loss = Callable[[Tensor, Stakes], Tensor]
-_FLOOR = 0.01
 _DRAWS = 8
 
 
@@ -77,40 +78,31 @@ class Found:
 
 @dataclass(frozen=True, eq=False)
 class Bottleneck:
-    """Images of a pass held at one layer, with noise that looks like their features; a gate for each target of each.
+    """Images of a pass held at the first of `layers`, with noise that looks like its features; a gate for each target.
 
-    Row t n + i is target t of image `samples[i]`, of n. `inverse` swaps what passes: the network sees the noise where
-    the gate is open, and the features where it is shut. `known` is the openness, (r, 1, *m) and below 1, of gates that
-    are paid for: only what passes beyond them costs.
+    Row t n + i is target t of image `samples[i]`, of n. On each of the `further` layers lies the same gate, which then
+    is one for all channels. `inverse` swaps what passes: the network sees the noise where the gate is open, and the
+    features where it is shut. `known` is the openness, (r, 1, *m) and below 1, of gates that are paid for: only what
+    passes beyond them costs.
     """
 
     seen: Pass
     samples: range
     held: Resumable
-    layer: Layer
-    features: Features
-    statistics: tuple[FeatureStatistics, ...]
+    first: NoisyLayer
+    further: tuple[NoisyLayer, ...]
     seed: int
     inverse: bool = False
     known: Tensor | None = None
 
     @classmethod
     def at(
-        cls,
-        seen: Pass,
-        captured: Captured,
-        samples: range,
-        statistics: Callable[[Features], FeatureStatistics],
-        seed: int,
-        *,
-        inverse: bool = False,
+        cls, seen: Pass, layers: Sequence[NoisyLayer], samples: range, seed: int, *, inverse: bool = False
     ) -> "Bottleneck":
-        """The images `samples` of the pass, held where it was captured; `statistics` are those of one image each."""
-        places = list(samples)
-        features = captured.activation[places].detach()
-        held = resumable(seen.network, captured.layer.name, seen.images[places])
-        known = tuple(statistics(one) for one in torch.split(features, 1))
-        return cls(seen, samples, held, captured.layer, features, known, seed, inverse)
+        """The images `samples` of the pass. Where there are several layers, each must know its footprint."""
+        first, *further = (layer.among(samples) for layer in layers)
+        held = resumable(seen.network, first.layer.name, seen.images[list(samples)])
+        return cls(seen, samples, held, first, tuple(further), seed, inverse)
 
     @property
     def rows(self) -> int:
@@ -118,7 +110,8 @@ class Bottleneck:
 
     def search(self, loss: Loss, beta: Tensor, settings: Settings) -> Found:
         """Minimise mean over copies of loss(score) + beta * mean over features of KL, one gate per row."""
-        shape = (self.rows, 1 if settings.shared else self.features.shape[1], *self.features.shape[2:])
+        channels = 1 if settings.shared or self.further else self.features.shape[1]
+        shape = (self.rows, channels, *self.features.shape[2:])
         alpha = torch.full(shape, settings.start, device=self.features.device).requires_grad_()
         optimiser = torch.optim.Adam([alpha], settings.rate, eps=settings.epsilon)
         stakes, dice = self._stakes(settings), self._dice(0)
@@ -161,23 +154,10 @@ class Bottleneck:
                     found += slope / (levels * settings.copies)
         return smooth(found, settings.sigma)[:, 0]
 
-    @cached_property
-    def deviation(self) -> Tensor:
-        """r = (R - mu) / sigma of each image."""
-        return (self.features - self._mean) / self._std
-
-    @cached_property
-    def alive(self) -> Tensor:
-        """1 where the feature is ever active, else 0: dead features carry nothing."""
-        return (torch.stack([one.active for one in self.statistics]) > 0.01).to(self.features)
-
-    @cached_property
-    def _mean(self) -> Tensor:
-        return torch.stack([one.mean for one in self.statistics])
-
-    @cached_property
-    def _std(self) -> Tensor:
-        return torch.stack([one.std for one in self.statistics]).clamp(min=_FLOOR)
+    @property
+    def features(self) -> Features:
+        """Those of the first layer."""
+        return self.first.features
 
     def of_targets(self, rows: Tensor) -> Tensor:
         """(r, ...) as (t, n, ...)."""
@@ -190,16 +170,15 @@ class Bottleneck:
     def nats(self, gate: Gate) -> Tensor:
         """KL of every feature, (r, k, *m)."""
         per_target = Gate(self.of_targets(gate.openness), self.of_targets(gate.closure))
-        return (per_target.nats(self.deviation) * self.alive).flatten(0, 1)
+        return (per_target.nats(self.first.deviation) * self.first.alive).flatten(0, 1)
 
     def _dice(self, offset: int) -> torch.Generator:
         """The same draws in every search, so that searches differ by what is searched alone."""
         return torch.Generator(self.features.device).manual_seed(self.seed + offset)
 
-    def _draw(self, copies: int, dice: torch.Generator) -> Tensor:
-        """(copies, 1, 1, k, *m): the same for every target and image, so that each is explained as if it were alone."""
-        drawn = torch.randn((copies, *self.features.shape[1:]), generator=dice, device=self.features.device)
-        return drawn[:, None, None]
+    def _draw(self, copies: int, dice: torch.Generator) -> list[Tensor]:
+        """For each layer (copies, 1, 1, k, *m)."""
+        return [layer.draw(copies, dice) for layer in (self.first, *self.further)]
 
     def _descend(self, leaf: Gate, loss: Loss, stakes: Stakes, settings: Settings, dice: torch.Generator) -> Tensor:
         """The mean loss of each row, NaN where nothing can be searched; its gradient is left in the gate."""
@@ -212,23 +191,44 @@ class Bottleneck:
             total[rows][block.live] += term.detach()
         return total
 
-    def _scores(self, gate: Gate, drawn: Tensor, at_once: int) -> Iterator[tuple[slice, Tensor]]:
+    def _scores(self, gate: Gate, drawn: Sequence[Tensor], at_once: int) -> Iterator[tuple[slice, Tensor]]:
         """What the gates let pass is scored, a block at a time: its rows, and (copies of the block, rows) scores."""
         n = len(self.samples)
         for targets in in_groups(len(self.seen.targets), at_once // n):
             rows = slice(targets.start * n, targets.stop * n)
-            open_, shut = self.of_targets(gate.openness[rows]), self.of_targets(gate.closure[rows])
-            for part in torch.split(drawn, max(1, at_once // (n * len(targets)))):
-                noise = self._mean + self._std * part
-                passed = Gate(open_, shut).passed(self.features, noise) * self.alive
-                flat = passed.flatten(0, 2)
-                output = self.held(self.layer.layout.write(flat, self.held.activation))
+            laid = Gate(self.of_targets(gate.openness[rows]), self.of_targets(gate.closure[rows]))
+            copies = max(1, at_once // (n * len(targets)))
+            for noise, *noises in zip(*(torch.split(one, copies) for one in drawn), strict=True):
+                passed = self.first.passed(laid, self.features, noise).flatten(0, 2)
+                with self._gated(laid, noises):
+                    output = self.held(self.first.layer.layout.write(passed, self.held.activation))
                 scores = [
-                    self._asked(target, output, copy * len(targets) + place, len(flat))
-                    for copy in range(len(part))
+                    self._asked(target, output, copy * len(targets) + place, len(passed))
+                    for copy in range(len(noise))
                     for place, target in enumerate(targets)
                 ]
-                yield rows, torch.cat(scores).reshape(len(part), -1)
+                yield rows, torch.cat(scores).reshape(len(noise), -1)
+
+    @contextmanager
+    def _gated(self, gate: Gate, noises: Sequence[Tensor]) -> Iterator[None]:
+        """Inside, every further layer emits what the gate lets pass of its features, each with its own noise."""
+        with ExitStack() as hooks:
+            for layer, noise in zip(self.further, noises, strict=True):
+                passed = partial(self._passed, layer, self._laid(gate, layer), noise)
+                hooks.enter_context(altered(self.seen.network, layer.layer, passed))
+            yield
+
+    def _passed(self, layer: NoisyLayer, gate: Gate, noise: Tensor, features: Features) -> Features:
+        copies = features.reshape(len(noise), -1, len(self.samples), *features.shape[1:])
+        return layer.passed(gate, copies, noise).flatten(0, 2)
+
+    def _laid(self, gate: Gate, layer: NoisyLayer) -> Gate:
+        """The gate on the cells of a further layer; those that look at no voxel of the image stay open."""
+        shape = tuple(self.seen.images.shape[2:])
+        source, goal = (one.layer.footprint or Footprint.of_image(shape) for one in (self.first, layer))
+        closure = between(gate.closure.flatten(0, 1), source, goal, shape)
+        closure = closure.reshape(*gate.closure.shape[:2], *closure.shape[1:])
+        return Gate(1 - closure, closure)
 
     def _asked(self, target: int, output: Any, block: int, count: int) -> Tensor:
         """The scores (n) of one target, read from the answers block n to block n + n of `count`.

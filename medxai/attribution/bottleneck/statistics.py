@@ -100,6 +100,11 @@ class FeatureStatistics:
             raise InputError(f"{path} holds no feature statistics.", found=str(error)) from error
 
 
+def noise_of(features: Features, statistics: FeatureStatistics | None) -> FeatureStatistics:
+    """What the noise of one image looks like: as `statistics`, which must fit, or else as its own features."""
+    return statistics.fits(features) if statistics else of_one_image(features)
+
+
 def of_one_image(features: Features) -> FeatureStatistics:
     """The data-free mode: zero mean, and each channel's own root mean square over the positions of one image.
 

@@ -1,0 +1,63 @@
+"""A layer whose features give way to noise that looks like them."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from medxai.attribution.bottleneck.gate import Gate
+from medxai.attribution.bottleneck.statistics import FeatureStatistics, noise_of
+from medxai.core.layer import Layer
+from medxai.model.capture import Captured
+from medxai.shapes import Features
+
+
+@dataclass(frozen=True, eq=False)
+class NoisyLayer:
+    """What a layer emitted for n images, (n, k, *m), and what the noise of each image looks like."""
+
+    layer: Layer
+    features: Features
+    statistics: tuple[FeatureStatistics, ...]
+
+    @classmethod
+    def of(cls, captured: Captured, statistics: FeatureStatistics | None) -> "NoisyLayer":
+        """The captured layer, with noise as `statistics` or else as each image's own features."""
+        features = captured.activation.detach()
+        return cls(captured.layer, features, tuple(noise_of(one, statistics) for one in torch.split(features, 1)))
+
+    def among(self, samples: range) -> "NoisyLayer":
+        """The same layer for some of the images."""
+        return replace(
+            self, features=self.features[list(samples)], statistics=tuple(self.statistics[i] for i in samples)
+        )
+
+    @cached_property
+    def mean(self) -> Tensor:
+        """Of the noise, for each image."""
+        return torch.stack([one.mean for one in self.statistics])
+
+    @cached_property
+    def std(self) -> Tensor:
+        """Of the noise, for each image."""
+        return torch.stack([one.spread for one in self.statistics])
+
+    @cached_property
+    def alive(self) -> Tensor:
+        """1 where the feature is ever active, else 0: dead features carry nothing."""
+        return torch.stack([one.alive for one in self.statistics]).to(self.features)
+
+    @cached_property
+    def deviation(self) -> Tensor:
+        """r = (R - mu) / sigma of each image."""
+        return (self.features - self.mean) / self.std
+
+    def draw(self, copies: int, dice: torch.Generator) -> Tensor:
+        """(copies, 1, 1, k, *m): the same for every target and image, so that each is explained as if it were alone."""
+        drawn = torch.randn((copies, *self.features.shape[1:]), generator=dice, device=self.features.device)
+        return drawn[:, None, None]
+
+    def passed(self, gate: Gate, features: Tensor, drawn: Tensor) -> Tensor:
+        """What the gates let pass of the features, (copies, targets, n, k, *m)."""
+        return gate.passed(features, self.mean + self.std * drawn) * self.alive
