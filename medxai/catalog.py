@@ -24,7 +24,7 @@ from medxai.attribution import (
     segmentation_cams,
     smooth,
 )
-from medxai.attribution.bottleneck import iba, input_iba, multi_layer, path, regression
+from medxai.attribution.bottleneck import co_iba, iba, input_iba, multi_layer, path, regression
 from medxai.core.protocols import Attributor
 from medxai.errors import CatalogError, UnknownNameError
 from medxai.metrics import (
@@ -69,6 +69,7 @@ _METHODS: tuple[Callable[..., Attributor], ...] = (
     *regression.METHODS,
     *input_iba.METHODS,
     *multi_layer.METHODS,
+    *co_iba.METHODS,
     *path.METHODS,
 )
 _BUILT_IN = (

@@ -27,6 +27,7 @@ BRIEFLY: dict[str, dict[str, Any]] = {  # the laws hold for any number
     "RegressionIBA": SEARCH,
     "InverseRegressionIBA": SEARCH,
     "MultiLayerIBA": {"method": IBA(**SEARCH)},
+    "CoIBA": {"method": IBA(**SEARCH)},
     "InputIBA": {**SEARCH, "latent": IBA(**SEARCH)},
 }
 CPU = torch.device("cpu")

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from medxai.attribution.cam import LayerMethod
 from medxai.attribution.gradient_cams import GradCAM, GradCAMPlusPlus, LayerCAM
-from medxai.attribution.passes import one_pass
+from medxai.attribution.passes import Pass, one_pass
 from medxai.attribution.status import judge
 from medxai.core.layer import Footprint, Layer
 from medxai.core.protocols import Attribution, Traits
 from medxai.core.saliency import Status
 from medxai.core.target import Target
 from medxai.errors import UsageError
+from medxai.model.capture import Captured
 from medxai.model.footprint import sited
 from medxai.model.layers import stages
 from medxai.model.place import on_image
@@ -31,14 +32,12 @@ ALONE = "a method that combines several layers saw only one: name more in `layer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Combination(ABC):
-    """The maps of one `method` at several `layers`, scaled at their own resolution, laid on the image and fused there.
+class LayersMethod(ABC):
+    """A method whose maps come of several layers of one pass: subclasses read them.
 
-    The result lies on the image's voxels. A layer's map that says nothing counts as 0, and a notice names the layer.
     Where no `layers` are named ("auto"), they are the last on each grid, up to the one that "auto" means alone.
     """
 
-    traits: ClassVar[Traits] = Traits(cost="1F + 1B per layer")
     layers: Sequence[str | Layer] = ()
 
     def __post_init__(self) -> None:
@@ -48,7 +47,34 @@ class Combination(ABC):
     @property
     @abstractmethod
     def base(self) -> LayerMethod:
-        """The method whose maps are combined."""
+        """The method that is asked of the layers."""
+
+    @abstractmethod
+    def read(self, seen: Pass, captured: Sequence[Captured]) -> tuple[Attribution, ...]:
+        """One attribution per target of the pass; each captured layer knows its footprint."""
+
+    def __call__(self, model: nn.Module, images: Images, target: Target) -> Attribution:
+        """The attribution of one target."""
+        return self.attribute(model, images, (target,))[0]
+
+    def attribute(self, model: nn.Module, images: Images, targets: Sequence[Target]) -> tuple[Attribution, ...]:
+        """One attribution per target, from one clean forward pass for all layers."""
+        graph = self.base.traits.reads == "gradient"
+        named = self.layers or stages(trace(model, tuple(images.shape)))
+        with one_pass(model, images, targets, named, graph=graph) as seen:
+            layers = sited(seen.network, tuple(one.layer for one in seen.captured), tuple(images.shape))
+            captured = [replace(one, layer=layer) for one, layer in zip(seen.captured, layers, strict=True)]
+            return self.read(seen, captured)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Combination(LayersMethod):
+    """The maps of one method at several layers, scaled at their own resolution, laid on the image and fused there.
+
+    The result lies on the image's voxels. A layer's map that says nothing counts as 0, and a notice names the layer.
+    """
+
+    traits: ClassVar[Traits] = Traits(cost="1F + 1B per layer")
 
     @abstractmethod
     def scaled(self, maps: Maps) -> Maps:
@@ -58,19 +84,9 @@ class Combination(ABC):
     def fused(self, maps: Placed, places: tuple[Footprint, ...]) -> Maps:
         """One map of the scaled maps of all layers, first layer first; `places` is where their cells look."""
 
-    def __call__(self, model: nn.Module, images: Images, target: Target) -> Attribution:
-        """The attribution of one target."""
-        return self.attribute(model, images, (target,))[0]
-
-    def attribute(self, model: nn.Module, images: Images, targets: Sequence[Target]) -> tuple[Attribution, ...]:
-        """One attribution per target on the grid of the images, from one clean forward pass for all layers."""
-        graph = self.base.traits.reads == "gradient"
-        named = self.layers or stages(trace(model, tuple(images.shape)))
-        with one_pass(model, images, targets, named, graph=graph) as seen:
-            layers = sited(seen.network, tuple(one.layer for one in seen.captured), tuple(images.shape))
-            captured = [replace(one, layer=layer) for one, layer in zip(seen.captured, layers, strict=True)]
-            found = [self.base.read(seen, one) for one in captured]
-            return tuple(self._combined(of_layers, images) for of_layers in zip(*found, strict=True))
+    def read(self, seen: Pass, captured: Sequence[Captured]) -> tuple[Attribution, ...]:
+        found = [self.base.read(seen, one) for one in captured]
+        return tuple(self._combined(of_layers, seen.images) for of_layers in zip(*found, strict=True))
 
     def _combined(self, found: Sequence[Attribution], images: Images) -> Attribution:
         shape = tuple(images.shape[2:])

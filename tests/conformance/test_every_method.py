@@ -53,6 +53,7 @@ BRIEFLY = {  # the laws hold for any number
     "RegressionIBA": SEARCH,
     "InverseRegressionIBA": SEARCH,
     "MultiLayerIBA": {"method": IBA(**SEARCH)},
+    "CoIBA": {"method": IBA(**SEARCH)},
     "InputIBA": {**SEARCH, "latent": IBA(**SEARCH)},
 }
 

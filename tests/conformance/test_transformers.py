@@ -30,6 +30,7 @@ BRIEFLY = {
     "RegressionIBA": SEARCH,
     "InverseRegressionIBA": SEARCH,
     "MultiLayerIBA": {"method": IBA(**SEARCH)},
+    "CoIBA": {"method": IBA(**SEARCH)},
     "InputIBA": {**SEARCH, "latent": IBA(**SEARCH)},
 }
 # what a method cannot do by its definition: no linear head on an average, no ReLU

@@ -1,11 +1,18 @@
 """What holds for a bottleneck in any network: limits of beta, seeds, targets, tokens, millimetres, half precision."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from monai.networks.nets import ViT
 
+from medxai.attribution.bottleneck.co_iba import CoIBA
+from medxai.attribution.bottleneck.gate import Gate
 from medxai.attribution.bottleneck.iba import IBA, InverseIBA
+from medxai.attribution.bottleneck.input_iba import InputIBA
+from medxai.attribution.bottleneck.multi_layer import MultiLayerIBA
 from medxai.core.target import ClassScore
+from medxai.errors import UsageError
 from medxai.explanation import explain
 from medxai.io.recipe import Recipe
 from medxai.model.guard import seeded
@@ -134,13 +141,42 @@ def test_channels_last_of_swin():
     assert (found.maps > 0).any()
 
 
+def explained(method, ndim):
+    return explain(rising(net(ndim)), case(ndim), method, ClassScore(1), Recipe("as is", ()), device="cpu", seed=3).data
+
+
 @DIMENSIONS
 def test_millimetres_become_cells_along_each_axis(ndim):
-    def data(**sigma):
-        method = IBA(layer=LAYER, beta=0.1, **BRIEF, **sigma)
-        found = explain(rising(net(ndim)), case(ndim), method, ClassScore(1), Recipe("as is", ()), device="cpu", seed=3)
-        return found.data
+    """6 mm over a spacing of 1.5, 2 and 3 mm, and a stride of 2."""
+    method = IBA(layer=LAYER, beta=0.1, **BRIEF)
+    found = explained(replace(method, sigma_mm=6.0), ndim)
+    assert torch.equal(found, explained(replace(method, sigma=(2.0, 1.5, 1.0)[:ndim]), ndim))
+    assert not torch.allclose(found, explained(method, ndim))
 
-    in_cells = (2.0, 1.5, 1.0)[:ndim]  # 6 mm over a spacing of 1.5, 2 and 3 mm and a stride of 2
-    assert torch.equal(data(sigma_mm=6.0), data(sigma=in_cells))
-    assert not torch.allclose(data(sigma_mm=6.0), data(sigma=1.0))
+
+@DIMENSIONS
+@pytest.mark.parametrize("several", [MultiLayerIBA, CoIBA])
+def test_millimetres_become_cells_of_each_of_several_layers(several, ndim):
+    smoothed, method = list[tuple[float, ...]](), IBA(beta=0.1, sigma_mm=6.0, **BRIEF)
+    with pytest.MonkeyPatch.context() as patch:
+        of = Gate.of
+        patch.setattr(Gate, "of", lambda alpha, sigma: smoothed.append(tuple(sigma)) or of(alpha, sigma))
+        explained(several(method=method, layers=("2", LAYER)), ndim)
+    fine, coarse = (4.0, 3.0, 2.0)[:ndim], (2.0, 1.5, 1.0)[:ndim]
+    assert set(smoothed) == ({fine, coarse} if several is MultiLayerIBA else {fine})
+
+
+@DIMENSIONS
+def test_millimetres_become_voxels_of_the_image_and_cells_of_the_layer_that_guides(ndim):
+    latent = IBA(beta=0.1, **BRIEF)
+    found = explained(
+        InputIBA(layer=LAYER, beta=0.1, **BRIEF, sigma_mm=3.0, latent=replace(latent, sigma_mm=6.0)), ndim
+    )
+    cells = (2.0, 1.5, 1.0)[:ndim]  # 3 mm over the spacing, and 6 mm over that and a stride of 2
+    same = InputIBA(layer=LAYER, beta=0.1, **BRIEF, sigma=cells, latent=replace(latent, sigma=cells))
+    assert torch.equal(found, explained(same, ndim))
+
+
+def test_millimetres_need_a_case_and_say_so():
+    with pytest.raises(UsageError, match=r"medxai\.explain"):
+        attributed(MultiLayerIBA(method=IBA(sigma_mm=6.0), layers=("2", LAYER)), rising(net(2)), images(2))
