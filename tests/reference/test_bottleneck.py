@@ -13,6 +13,7 @@ from medxai.attribution.bottleneck.iba import IBA, InverseIBA
 from medxai.attribution.bottleneck.statistics import FeatureStatistics, estimate
 from medxai.core.target import ClassScore
 from medxai.errors import InputError
+from medxai.io.write import write_file
 from medxai.model.guard import seeded
 from tests.networks import CONV, LAYER, images, net
 
@@ -76,7 +77,7 @@ def test_statistics_in_batches_equal_those_of_all_at_once(ndim, kind, tmp_path):
     torch.testing.assert_close(found.std, features.std(axes, keepdim=True)[0])
     alive = (features != 0).any(axes[1:], keepdim=True)  # a channel that fires in one cell of a volume is no dead one
     torch.testing.assert_close(found.active, alive.float().mean(0))
-    found.save(tmp_path / "s.safetensors")
+    write_file(tmp_path / "s.safetensors", found.to_bytes())
     assert FeatureStatistics.read(tmp_path / "s.safetensors") == found
     with pytest.raises(InputError, match="another layer"):
         found.fits(torch.zeros(1, 9, *[3] * ndim))

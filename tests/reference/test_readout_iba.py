@@ -10,6 +10,7 @@ from medxai.attribution.bottleneck.teaching import train_readout
 from medxai.core.layer import Footprint
 from medxai.core.target import ClassScore
 from medxai.errors import InputError, UsageError
+from medxai.io.write import write_file
 from medxai.metrics.localisation import mass_in_mask
 from medxai.metrics.reading import Reading
 from medxai.model.guard import seeded
@@ -61,7 +62,7 @@ def test_bits_reach_what_the_score_needs_and_no_further(ndim, taught):
 
 
 def test_written_and_read_it_is_the_same(taught, tmp_path):
-    taught[3].save(tmp_path / "readout.safetensors")
+    write_file(tmp_path / "readout.safetensors", taught[3].to_bytes())
     found = Readout.read(tmp_path / "readout.safetensors")
     assert found == taught[3]
     assert hash(found) == hash(taught[3])

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from medxai.attribution.bottleneck.gate import Gate, bits
@@ -93,8 +93,8 @@ class Readout:
     def __repr__(self) -> str:
         return f"Readout({', '.join(self.layers)} for {self.target}, sha256 {self.digest[:16]})"
 
-    def save(self, path: str | Path) -> None:
-        """Write a safetensors file."""
+    def to_bytes(self) -> bytes:
+        """A safetensors file, for `medxai.io.write.write_file`."""
         facts = {
             "layers": list(self.layers),
             "target": self.target,
@@ -105,11 +105,11 @@ class Readout:
         tensors |= {f"weight {i}": weight for i, weight in enumerate(self.weights)}
         tensors |= {f"bias {i}": bias for i, bias in enumerate(self.biases)}
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(contiguous, str(path), {"readout": json.dumps(facts)})
+        return save(contiguous, {"readout": json.dumps(facts)})
 
     @classmethod
     def read(cls, path: str | Path) -> "Readout":
-        """What `save` wrote. Raises InputError for another kind of file."""
+        """The file of `to_bytes`. Raises InputError for another kind of file."""
         try:
             with safe_open(str(path), "pt") as opened:
                 facts = json.loads(opened.metadata()["readout"])

@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from medxai.core.layer import Layer
@@ -82,15 +82,15 @@ class FeatureStatistics:
         mean, std, active = (part.to(features) for part in (self.mean, self.std, self.active))
         return FeatureStatistics(mean, std, active, self.count, self.kind, self.layer)
 
-    def save(self, path: str | Path) -> None:
-        """Write a safetensors file."""
+    def to_bytes(self) -> bytes:
+        """A safetensors file, for `medxai.io.write.write_file`."""
         facts = {"count": str(self.count), "kind": self.kind, "layer": self.layer}
         parts = {"mean": self.mean, "std": self.std, "active": self.active}
-        save_file({name: part.contiguous() for name, part in parts.items()}, str(path), facts)
+        return save({name: part.contiguous() for name, part in parts.items()}, facts)
 
     @classmethod
     def read(cls, path: str | Path) -> "FeatureStatistics":
-        """What `save` wrote. Raises InputError for another kind of file."""
+        """The file of `to_bytes`. Raises InputError for another kind of file."""
         try:
             with safe_open(str(path), "pt") as opened:
                 facts, mean, std, active = opened.metadata(), *(opened.get_tensor(n) for n in ("mean", "std", "active"))
