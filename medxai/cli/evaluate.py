@@ -69,7 +69,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
     places: Annotated[
         int, typer.Option("--places", min=0, help="Lay the finding at this many other places for a p-value.")
     ] = 0,
-    noise: Annotated[bool, typer.Option("--noise", help="Add a map of noise as a chance row.")] = False,
+    noise: Annotated[bool, typer.Option("--noise/--no-noise", help="A map of noise as a chance row.")] = True,
     tune_maps: TuneMaps = None,
     tune_truth: TuneTruth = None,
     points: ReaderPoints = None,

@@ -13,6 +13,7 @@ from medxai.io.options import ReadOptions
 
 if TYPE_CHECKING:
     from medxai.evaluation.cohort import CohortRow, Contrast, Scored
+    from medxai.evaluation.prior import Prior
 
 _PATHS = ("saliency", "image", "mask", "domain")
 _WORDS = ("label", "patient", "case", "group")
@@ -30,8 +31,8 @@ class How:
     places: int
     seed: int
 
-    def score(self, line: "Line") -> "Scored":
-        """The scores of one row and, of the full preset, what is asked of all rows together."""
+    def score(self, line: "Line", prior: "Prior") -> "Scored":
+        """The scores of one row beside other patients' maps; of the full preset, also what all rows are asked."""
         import medxai
         from medxai.cli.checks import read_domain, read_region
         from medxai.evaluation import Chance, evaluate
@@ -42,8 +43,9 @@ class How:
         image = medxai.read_volume(line.paths["image"], options=self.options) if "image" in line.paths else None
         domain = read_domain(line.paths["domain"], self.spacing, self.options) if "domain" in line.paths else None
         mask = read_region(line.paths["mask"], line.label, self.spacing, self.options)
-        chance = Chance(image, noise=self.noise, places=self.places, seed=self.seed)
         saliency = medxai.load_overlay(line.paths["saliency"])
+        others = prior.without(line.patient, saliency.data.ndim)
+        chance = Chance(image, () if others is None else (others,), self.noise, self.places, self.seed)
         found = evaluate(saliency, mask, self.names, self.options, self.preset, chance, domain)
         whole = self.preset == "full" and self.names is None
         parts = parts_of(reading_of(saliency, mask, domain), degenerate(saliency)) if whole else None
@@ -121,14 +123,16 @@ def score_table(path: Path, how: How, as_json: bool) -> None:
     from medxai.cli.report import print_json
 
     lines = read_lines(path, ("saliency", "mask"))
-    with steps(len(lines)) as step:
+    with steps(len(lines) + 1) as step:
+        step("other patients")
+        priors = {group: _prior(lines, group) for group in {line.group for line in lines}}
         from medxai.evaluation.cohort import by_group, contrasts
         from medxai.evaluation.together import together
 
         cases = []
         for number, line in enumerate(lines, 1):
             step(f"case {number}")
-            cases.append(how.score(line))
+            cases.append(how.score(line, priors[line.group]))
         rows, pairs, pooled = by_group(cases, how.seed), contrasts(cases, how.seed), together(cases, how.seed)
     if as_json:
         whole: dict[str, Any] = {"metrics": [row.as_dict() for row in rows], "cases": [_case(one) for one in cases]}
@@ -142,12 +146,20 @@ def score_table(path: Path, how: How, as_json: bool) -> None:
         typer.echo(f"note: {notice} ({count} of {len(cases)} maps)")
 
 
+def _prior(lines: Sequence[Line], group: str) -> "Prior":
+    import medxai
+    from medxai.evaluation.prior import prior
+
+    own = [line for line in lines if line.group == group]
+    return prior((line.patient, medxai.load_overlay(line.paths["saliency"])) for line in own)
+
+
 def _case(one: "Scored") -> dict[str, Any]:
     return {"case": one.case, "patient": one.patient, "group": one.group, **one.evaluation.as_dict()}
 
 
 def _print(rows: "Sequence[CohortRow]", pairs: "Sequence[Contrast]") -> None:
-    from medxai.cli.report import print_table, reasons, said
+    from medxai.cli.report import p_value, print_table, reasons, said
 
     chance = dict.fromkeys(name for row in rows for name in row.chance)
     print_table(
@@ -174,8 +186,8 @@ def _print(rows: "Sequence[CohortRow]", pairs: "Sequence[Contrast]") -> None:
                     "second": pair.second,
                     "difference": said(pair.found.difference),
                     "patients": pair.found.patients,
-                    "p": said(pair.found.wilcoxon),
-                    "p (Holm)": said(pair.p_holm),
+                    "p": p_value(pair.found.wilcoxon),
+                    "p (Holm)": p_value(pair.p_holm),
                     "d_z": said(pair.found.d_z),
                     "reason": pair.found.reason,
                 }

@@ -45,7 +45,7 @@ def _row(score: Score, chance: Iterable[str]) -> dict[str, str]:
         "value": said(score.value),
         "unit": score.unit,
         **{f"chance: {name}": value for name, value in known.items()},
-        "p": "" if score.p is None else f"{score.p:.3f}",
+        "p": "" if score.p is None else p_value(score.p),
         "reason": score.reason if score.penalty is None else f"{score.reason}; penalty {said(score.penalty)}",
     }
 
@@ -84,6 +84,11 @@ def _cell(value: Any) -> str:
 def said(value: float) -> str:
     """A number of three decimals, or that it is undefined."""
     return "undefined" if isnan(value) else f"{value:.3f}"
+
+
+def p_value(value: float) -> str:
+    """A probability of three decimals, which is never zero."""
+    return "< 0.001" if value < 0.0005 else said(value)
 
 
 def reasons(undefined: Mapping[str, int]) -> str:

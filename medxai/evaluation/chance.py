@@ -13,6 +13,7 @@ from medxai.metrics import chance
 from medxai.metrics.permutation import permutation
 from medxai.metrics.reading import Reading
 from medxai.metrics.spec import MetricSpec
+from medxai.shapes import Map
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,12 @@ class Chance:
     """What to compare with besides a uniform map and a centre prior.
 
     `image` adds the map of its edges and that of the body in it; `others`, saliency of other patients for the same
-    target, adds their mean; `noise` adds a map of random values; `places` lays the finding at that many other places of
-    the field and states the share of them that score as well.
+    target (or plain maps, as of `medxai.evaluation.prior`), adds their mean; `noise` adds a map of random values;
+    `places` lays the finding at that many other places of the field and states the share of them that score as well.
     """
 
     image: Volume | None = None
-    others: tuple[Saliency, ...] = ()
+    others: tuple[Saliency | Map, ...] = ()
     noise: bool = False
     places: int = 0
     seed: int = 0
@@ -54,7 +55,9 @@ class Rows:
             maps["edges"] = chance.edges(values, mean, grid.spacing)
             maps["body"] = chance.body(values, mean)
         if asked.others:
-            maps["others"] = chance.others(values, [other.data for other in asked.others])
+            maps["others"] = chance.others(
+                values, [one.data if isinstance(one, Saliency) else one for one in asked.others]
+            )
         if asked.noise:
             maps["noise"] = chance.noise(values, asked.seed)
         return {name: self.reading.of(values) for name, values in maps.items()}

@@ -177,7 +177,9 @@ def test_the_command_line_says_what_the_library_does(case, files):
         "--domain", files / "organ.nii.gz", "--metric", "auroc", "--again", files / "other.nii.gz",
     )  # fmt: skip
     found = json.loads(call(*words, *extra, "--json"))
-    assert list(found["scores"][0]["chance"]) == ["uniform", "centre", "edges", "body", "others"]
+    assert list(found["scores"][0]["chance"]) == ["uniform", "centre", "edges", "body", "others", "noise"]
+    bare = json.loads(call(*words, "--no-noise", "--json"))
+    assert list(bare["scores"][0]["chance"]) == ["uniform", "centre"]
     assert found["scores"][0]["p"] <= 1
     assert abs(found["again"]["other.nii.gz"]["spearman"]) < 0.4
     assert "spearman" in call(*words, *extra)

@@ -12,7 +12,10 @@ from typer.testing import CliRunner
 
 from medxai.cli.app import app
 from medxai.cli.names import withheld
+from medxai.core.geometry import Geometry
+from medxai.core.saliency import Provenance, Saliency, Status
 from medxai.errors import InputError, MedxaiError, UsageError
+from medxai.evaluation.prior import prior
 from medxai.evaluation.together import tuned_apart
 from medxai.metrics.thresholds import Sweep
 from tests.networks import Planted, planted_case
@@ -64,6 +67,7 @@ def test_a_cohort_is_summed_up_by_patient_and_its_groups_are_paired(table):
     assert rows["mass_in_mask", "good"]["patients"] == PATIENTS
     assert rows["mass_in_mask", "good"]["low"] < np.mean(good) < rows["mass_in_mask", "good"]["high"]
     assert rows["mass_in_mask", "good"]["chance"]["uniform"] == pytest.approx(48 / np.prod(SHAPE))
+    assert list(rows["mass_in_mask", "good"]["chance"]) == ["uniform", "centre", "others", "noise"]
     assert rows["mass_in_mask", "poor"]["undefined"] == {"no positive saliency": 1}
     assert rows["mass_in_mask", "poor"]["charged"] is None
     distance = rows["peak_distance", "poor"]
@@ -108,6 +112,23 @@ def test_a_threshold_is_never_tuned_on_the_patient_that_it_scores():
     low.caught[19], high.caught[79] = 10, 10
     assert tuned_apart([low, high, high], ["a", "b", "b"]) == [79, 19, 19]
     assert tuned_apart([low], ["a"]) == [-1]
+
+
+def test_the_prior_of_a_patient_is_of_all_others():
+    """Two maps of one patient and one of another, of any strength and grid; a map that says nothing adds nothing."""
+    left, right = torch.zeros(64, 64), torch.zeros(32, 32)
+    left[:, :32], right[:, 16:] = 5, 0.1
+    known = prior([("a", saliency(left)), ("a", saliency(3 * left)), ("b", saliency(right)), ("c", saliency(-left))])
+    torch.testing.assert_close(known.without("a", 2), (right > 0) / 512)
+    torch.testing.assert_close(known.without("b", 2), 2 * (right == 0) / 512)
+    torch.testing.assert_close(known.without("c", 2), known.without("a", 2) + known.without("b", 2))
+    assert known.without("a", 3) is None
+    assert prior([("a", saliency(left))]).without("a", 2) is None
+
+
+def saliency(values):
+    grid = Geometry(np.eye(4), tuple(values.shape))
+    return Saliency(values, grid, grid, Provenance("test", {}, "", "", (), "", "", 0, "", 0.0, {}), Status())
 
 
 def test_one_group_is_not_compared(tmp_path):
