@@ -17,6 +17,7 @@ from medxai.core.volume import Case
 from medxai.errors import InputError, WriteError
 from medxai.evaluation import Evaluation
 from medxai.io.codes import notice
+from medxai.io.options import ReadOptions
 from medxai.io.read import read_volume
 from medxai.io.write import made_folder, remove_file, write_file, write_json, write_nifti
 from medxai.render.montage import montage
@@ -73,14 +74,14 @@ def save_overlay(
     return tuple(written)
 
 
-def load_overlay(path: str | Path) -> Saliency:
-    """The saliency of a NIfTI file on the file's grid.
+def load_overlay(path: str | Path, nan: float | None = None) -> Saliency:
+    """The saliency of a NIfTI file on the file's grid; `nan` takes the place of NaN and infinity, else refused.
 
     Where the `provenance.json` that was written with this very file (by its digest) lies beside it, status, field and
     provenance are what they were; a map from elsewhere counts as ok and seen everywhere, and a notice says so.
     """
     path = Path(path)
-    volume = read_volume(path)
+    volume = read_volume(path, options=ReadOptions(nan=nan))
     if volume.data.shape[0] != 1:
         raise InputError("A saliency map has one value per voxel.", found=f"{volume.data.shape[0]} channels in {path}")
     data = volume.data[0].to(torch.float32)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medxai.cli.evaluate_arun import Judged, OtherModel, OtherWeights, RetrainedWeights, judge
+from medxai.cli.evaluate_atlas import Atlas, print_structures
 from medxai.cli.evaluate_cohort import How, score_table
 from medxai.cli.evaluate_films import Films, ReaderPoints, TuneMaps, TuneTruth, score_folder
 from medxai.cli.evaluate_network import (
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from medxai.core.annotation import Annotation
     from medxai.evaluation import Evaluation, Score
+    from medxai.metrics.atlas import Structure
 
 
 @with_read_options
@@ -56,6 +58,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
     domain: Annotated[
         Path | None, typer.Option("--domain", help="Mask on the annotation's grid to ask within: body, lungs.")
     ] = None,
+    atlas: Atlas = None,
     image: Annotated[
         Path | None,
         typer.Option("--image", help="The image: adds its edges and the body as chance rows; needed with --model."),
@@ -121,26 +124,29 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
         from medxai.evaluation import Chance, evaluate_labels
         from medxai.evaluation.agreement import sensitivity_to
         from medxai.evaluation.presets import apart
+        from medxai.evaluation.structures import structures
 
         told, asked = (None, None) if metric is None else apart(metric)
         asks = bool(asked) or (asked is None and model is not None)
         if asks:
             network.complete()
-        found = medxai.load_overlay(saliency)
+        found = medxai.load_overlay(saliency, options.nan)
         drawn = _annotations(
             drawings, labels or [], lambda path, label: read_region(path, label, spacing, options, mask_image)
         )
         within = None if domain is None else read_domain(domain, spacing, options)
         shown = None if image is None else medxai.read_volume(image, options=options)
-        others = tuple(medxai.load_overlay(path) for path in other or ())
+        others = tuple(medxai.load_overlay(path, options.nan) for path in other or ())
         chance = Chance(shown, others, noise, places, seed)
         step("scoring")
         scored = evaluate_labels(found, drawn, told, options, preset, chance, within)
         grid = next(iter(drawn.values())).geometry
-        repeated = sensitivity_to(found, {path.name: medxai.load_overlay(path) for path in again or ()}, grid)
+        repeats = {path.name: medxai.load_overlay(path, options.nan) for path in again or ()}
+        repeated = sensitivity_to(found, repeats, grid)
+        shared = () if atlas is None else structures(found, medxai.read_volume(atlas, options=options), options)
         step("asking")
         answers = network.ask(found, shown, asked, preset, within) if asks and shown is not None else ()
-    _show(scored, answers, {name: asdict(agreement) for name, agreement in repeated.items()}, as_json)
+    _show(scored, answers, {name: asdict(agreement) for name, agreement in repeated.items()}, shared, as_json)
 
 
 def _annotations(
@@ -160,7 +166,11 @@ def _annotations(
 
 
 def _show(
-    scored: "Mapping[str, Evaluation]", answers: "Sequence[Score]", repeated: Mapping[str, Any], as_json: bool
+    scored: "Mapping[str, Evaluation]",
+    answers: "Sequence[Score]",
+    repeated: Mapping[str, Any],
+    shared: "Sequence[Structure]",
+    as_json: bool,
 ) -> None:
     from medxai.cli.report import print_json, print_table, show_evaluation, show_scores
 
@@ -169,6 +179,7 @@ def _show(
         whole = whole[""] if list(whole) == [""] else {"annotations": whole}
         whole |= {"asked": [score.as_dict() for score in answers]} if answers else {}
         whole |= {"again": {name: _plain(row) for name, row in repeated.items()}} if repeated else {}
+        whole |= {"structures": [_plain(asdict(row)) for row in shared]} if shared else {}
         print_json(whole)
         return
     said: tuple[str, ...] = ()
@@ -183,6 +194,7 @@ def _show(
     if repeated:
         typer.echo("the same case again:")
         print_table([{"map": name, **{key: _plain(row)[key] for key in row}} for name, row in repeated.items()])
+    print_structures(shared)
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:

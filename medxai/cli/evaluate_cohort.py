@@ -43,7 +43,7 @@ class How:
         image = medxai.read_volume(line.paths["image"], options=self.options) if "image" in line.paths else None
         domain = read_domain(line.paths["domain"], self.spacing, self.options) if "domain" in line.paths else None
         mask = read_region(line.paths["mask"], line.label, self.spacing, self.options)
-        saliency = medxai.load_overlay(line.paths["saliency"])
+        saliency = medxai.load_overlay(line.paths["saliency"], self.options.nan)
         others = prior.without(line.patient, saliency.data.ndim)
         chance = Chance(image, () if others is None else (others,), self.noise, self.places, self.seed)
         found = evaluate(saliency, mask, self.names, self.options, self.preset, chance, domain)
@@ -125,7 +125,7 @@ def score_table(path: Path, how: How, as_json: bool) -> None:
     lines = read_lines(path, ("saliency", "mask"))
     with steps(len(lines) + 1) as step:
         step("other patients")
-        priors = {group: _prior(lines, group) for group in {line.group for line in lines}}
+        priors = {group: _prior(lines, group, how.options.nan) for group in {line.group for line in lines}}
         from medxai.evaluation.cohort import by_group, contrasts
         from medxai.evaluation.together import together
 
@@ -146,12 +146,12 @@ def score_table(path: Path, how: How, as_json: bool) -> None:
         typer.echo(f"note: {notice} ({count} of {len(cases)} maps)")
 
 
-def _prior(lines: Sequence[Line], group: str) -> "Prior":
+def _prior(lines: Sequence[Line], group: str, nan: float | None) -> "Prior":
     import medxai
     from medxai.evaluation.prior import prior
 
     own = [line for line in lines if line.group == group]
-    return prior((line.patient, medxai.load_overlay(line.paths["saliency"])) for line in own)
+    return prior((line.patient, medxai.load_overlay(line.paths["saliency"], nan)) for line in own)
 
 
 def _case(one: "Scored") -> dict[str, Any]:

@@ -16,7 +16,7 @@ from medxai.core.annotation import SoftMask, agreed
 from medxai.core.geometry import Geometry
 from medxai.core.saliency import Provenance, Saliency, Status
 from medxai.core.volume import Mask, Volume
-from medxai.errors import GeometryError, InputError, UnknownNameError, UsageError
+from medxai.errors import GeometryError, InputError, MaskError, UnknownNameError, UsageError
 from medxai.evaluation import Chance, evaluate, evaluate_labels
 from medxai.evaluation.films import FilmScore, film_table, mean_over_findings, score_films, tune, tuned_cutoff
 from medxai.io.chexlocalize import read_annotations
@@ -194,6 +194,35 @@ def test_the_command_line_takes_readers_and_labels(files):
     scores = [row["scores"] for row in found.values()]
     assert scores[0][3]["value"] > 3 * scores[1][3]["value"]
     assert "reader 2:" in call(files / "map.nii.gz", files / "mask.nii.gz", files / "second.nii.gz")
+
+
+def test_the_share_of_each_structure_of_an_atlas(files, tmp_path):
+    """Two halves of the field: the shares are those of the array, and sum to 1."""
+    values = nib.load(files / "map.nii.gz").get_fdata()
+    labels = np.zeros(SHAPE, np.int16)
+    labels[:12], labels[12:, :10] = 3, 7
+    nib.save(nib.Nifti1Image(labels, GRID.affine), tmp_path / "atlas.nii.gz")
+    words = (files / "map.nii.gz", files / "labels.nii.gz", "--label", 1, "--metric", "auroc")
+    rows = json.loads(call(*words, "--atlas", tmp_path / "atlas.nii.gz", "--json"))["structures"]
+    assert [row["label"] for row in rows] == [0, 3, 7]
+    for row in rows:
+        inside = np.clip(values, 0, None)[labels == row["label"]].sum() / np.clip(values, 0, None).sum()
+        assert row["share"] == pytest.approx(inside, rel=1e-5)
+        assert row["per_size"] == pytest.approx(inside / ((labels == row["label"]).sum() * 12 / 1000), rel=1e-5)
+    assert "by structure of the atlas" in call(*words, "--atlas", tmp_path / "atlas.nii.gz")
+    wrong = CliRunner().invoke(app, ["evaluate", *map(str, words), "--atlas", str(files / "map.nii.gz")])
+    assert isinstance(wrong.exception, MaskError)
+
+
+def test_a_map_that_is_not_finite_is_refused_and_repaired_on_request(files, tmp_path):
+    values = nib.load(files / "map.nii.gz").get_fdata()
+    values[0, 0, 0] = np.nan
+    nib.save(nib.Nifti1Image(values.astype(np.float32), GRID.affine), tmp_path / "gap.nii.gz")
+    words = (tmp_path / "gap.nii.gz", files / "labels.nii.gz", "--label", 1, "--metric", "auroc", "--json")
+    refused = CliRunner().invoke(app, ["evaluate", *map(str, words)])
+    assert isinstance(refused.exception, InputError)
+    assert "--nan 0" in str(refused.exception)
+    assert json.loads(call(*words, "--nan", "0"))["scores"][0]["value"] > 0.5
 
 
 def test_half_a_network_cannot_be_asked(files):
