@@ -19,7 +19,6 @@ DOME_RADII: Triple = (52.0, 68.0, 46.0)
 DOME_DEPTH = -86.0
 PERICARDIUM: tuple[Triple, Triple] = ((-14.0, 26.0, -44.0), (44.0, 40.0, 48.0))
 HEART: tuple[Triple, Triple] = ((-14.0, 24.0, -42.0), (38.0, 34.0, 40.0))
-LESION_RADII_MM = (11.0, 22.0)
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,12 @@ class Ellipsoid:
 
 @dataclass(frozen=True)
 class Chest:
-    """One person's anatomy; `lesion` is None in the healthy."""
+    """One person's anatomy; the healthy have no `lesions`."""
 
     scale: float
     rib_phase: float
     vessels: tuple[tuple[Points32, Points32, float], ...]
-    lesion: Ellipsoid | None
+    lesions: tuple[Ellipsoid, ...]
 
     def hounsfield(self, points: Points32) -> Field:
         """HU at each point (3, n), without noise."""
@@ -58,24 +57,24 @@ class Chest:
         outline = np.hypot(p[0] / 126, p[1] / 90)
         body = np.flatnonzero(outline < 1.05)
         hu[body] = self._body(p[:, body], outline[body])
-        if self.lesion is not None:
-            near = self.lesion.near(points)
-            depth = (1 - self.lesion.radius(points[:, near])) * self.lesion.radii.mean()
+        for lesion in self.lesions:
+            near = lesion.near(points)
+            depth = (1 - lesion.radius(points[:, near])) * lesion.radii.mean()
             hu[near] = _paint(hu[near], LESION, depth, 1.0)
         return hu
 
     def _body(self, p: Points32, outline: Field) -> Field:
         hu = _paint(np.full(len(outline), AIR, np.float32), FAT, (1 - outline) * 100)
         hu = _paint(hu, MUSCLE, (0.92 - outline) * 100)
-        hu = _paint(hu, FAT, _depth(p, *PERICARDIUM))
+        hu = _paint(hu, FAT, depth_below(p, *PERICARDIUM))
         for side in LUNGS:
             hu = self._lung(hu, p, side)
-        hu = _paint(hu, MUSCLE, _depth(p, *HEART))
+        hu = _paint(hu, MUSCLE, depth_below(p, *HEART))
         return self._bones(hu, p, outline)
 
     def _lung(self, hu: Field, p: Points32, side: Triple) -> Field:
-        dome = _depth(p, (side[0], side[1], DOME_DEPTH), DOME_RADII)
-        air = np.minimum(_depth(p, side, LUNG_RADII), -dome)
+        dome = depth_below(p, (side[0], side[1], DOME_DEPTH), DOME_RADII)
+        air = np.minimum(depth_below(p, side, LUNG_RADII), -dome)
         hu = _paint(hu, LUNG + 40 * np.clip(-p[1] / 60, -1, 1), air)
         hu = _paint(hu, LIVER, np.where(air > -8, -9, dome))
         inner = np.flatnonzero(air > 0)
@@ -107,50 +106,12 @@ class Chest:
         return _paint(hu, TRACHEA, 8 - np.hypot(x, y + 28) - np.maximum(0, -2 * z))
 
 
-def draw_chest(rng: np.random.Generator, diseased: bool) -> Chest:
-    """A chest drawn from the cohort; a lesion lies wholly within one lung, off its centre."""
-    vessels = tuple(vessel for side in LUNGS for vessel in _tree(rng, side))
-    scale = float(rng.uniform(0.94, 1.06))
-    phase = float(rng.uniform(0, 26))
-    return Chest(scale, phase, vessels, _lesion(rng, scale) if diseased else None)
-
-
-def _tree(rng: np.random.Generator, side: tuple[float, float, float]) -> list[tuple[Points32, Points32, float]]:
-    hilum = np.array([side[0] * 0.42, -2, 2], np.float32)
-    branches = []
-    for _ in range(5):
-        way = rng.normal(size=3) * (0.7, 1, 1)
-        way[0] = np.sign(side[0]) * (abs(way[0]) + 0.5)
-        knee = hilum + way / np.linalg.norm(way) * rng.uniform(26, 40)
-        branches.append((hilum, knee.astype(np.float32), float(rng.uniform(2.4, 3.6))))
-        for _ in range(2):
-            tip = knee + (way / np.linalg.norm(way) + rng.normal(size=3) * 0.45) * rng.uniform(18, 36)
-            branches.append((knee.astype(np.float32), tip.astype(np.float32), float(rng.uniform(1.2, 2.0))))
-    return branches
-
-
-def _lesion(rng: np.random.Generator, scale: float) -> Ellipsoid:
-    surface = rng.normal(size=(3, 200))
-    surface /= np.linalg.norm(surface, axis=0)
-    while True:
-        side = LUNGS[rng.integers(2)]
-        centre = np.array(side) + rng.uniform(-1, 1, 3) * LUNG_RADII
-        axes = np.linalg.qr(rng.normal(size=(3, 3)))[0]
-        radii = rng.uniform(*LESION_RADII_MM, (2, 3))
-        own = surface * np.where(surface > 0, radii[0][:, None], radii[1][:, None])
-        edge = (centre[:, None] + axes @ own).astype(np.float32)
-        obstacles = (PERICARDIUM, ((side[0], side[1], DOME_DEPTH), DOME_RADII))
-        room = np.minimum.reduce([_depth(edge, side, LUNG_RADII), *(-_depth(edge, *o) for o in obstacles)])
-        if room.min() > 1:
-            return Ellipsoid(*((v * scale).astype(np.float32) for v in (centre, axes / scale, radii)))
-
-
 def _paint(hu: Field, value: Any, depth: Any, softness: float = 1.2) -> Field:
     share = np.clip(0.5 + depth / np.float32(2 * softness), 0, 1).astype(np.float32)
     return np.asarray(hu + share * (np.asarray(value, np.float32) - hu), np.float32)
 
 
-def _depth(p: Points32, centre: Triple, radii: Triple) -> Field:
+def depth_below(p: Points32, centre: Triple, radii: Triple) -> Field:
     """About the distance in mm below the surface of an ellipsoid; negative outside."""
     own = [(p[a] - np.float32(centre[a])) / np.float32(radii[a]) for a in range(3)]
     within = 1 - np.sqrt(own[0] ** 2 + own[1] ** 2 + own[2] ** 2)

@@ -1,4 +1,4 @@
-"""The demo's cases: chests scanned on oblique, flipped, anisotropic grids, half of them with one lesion."""
+"""The demo's cases: chests with up to two lesions, scanned on oblique, flipped, anisotropic grids."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,8 @@ from scipy.spatial.transform import Rotation
 
 from medxai.core.geometry import Geometry
 from medxai.core.volume import Case, Mask, Volume
-from medxai.demo.chest import Chest, Points32, draw_chest
+from medxai.demo.chest import Chest, Points32
+from medxai.demo.drawing import draw_chest
 
 FIELD_MM = (262.0, 190.0, 164.0)
 NOISE_HU = 28.0
@@ -24,22 +25,24 @@ class Patient:
     origin: Points32
 
 
-def draw_patient(seed: int, number: int) -> Patient:
-    """Patient `number` of the cohort `seed`; odd numbers carry a lesion. Same arguments, same voxels."""
+def draw_patient(seed: int, number: int, lesions: int | None = None) -> Patient:
+    """Patient `number` of the cohort `seed`, with one lesion where that is odd, or as many as `lesions` says.
+
+    Same arguments, same voxels.
+    """
     rng = np.random.default_rng((seed, number))
-    diseased = number % 2 == 1
-    chest = draw_chest(rng, diseased)
+    chest = draw_chest(rng, number % 2 if lesions is None else lesions)
     origin = rng.uniform(-60, 60, 3).astype(np.float32)
     geometry = _draw_grid(rng, origin)
     points = positions(geometry) - origin[:, None]
     hu = chest.hounsfield(points) + NOISE_HU * rng.standard_normal(points.shape[1], np.float32)
     voxels = np.round(np.clip(hu, -1024, 3071)).astype(np.int16).reshape(1, *geometry.shape)
     masks = {}
-    if chest.lesion is not None:
-        lesion = (chest.lesion.radius(points) <= 1).reshape(geometry.shape)
+    if chest.lesions:
+        lesion = np.any([one.radius(points) <= 1 for one in chest.lesions], axis=0).reshape(geometry.shape)
         masks["lesion"] = Mask(torch.from_numpy(lesion), geometry)
     image = Volume(torch.from_numpy(voxels), geometry, "CT")
-    return Patient(Case(f"patient-{number:02d}", image, masks, {"lesion": float(diseased)}), chest, origin)
+    return Patient(Case(f"patient-{number:02d}", image, masks, {"lesion": float(bool(chest.lesions))}), chest, origin)
 
 
 def _draw_grid(rng: np.random.Generator, centre: Points32) -> Geometry:

@@ -1,12 +1,9 @@
 """The demo: a cohort with known lesions, a network trained on it, and the main job from files to scores."""
 
-import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save
@@ -16,40 +13,33 @@ from medxai.attribution.gradient_cams import GradCAM
 from medxai.core.target import ClassScore
 from medxai.core.volume import Case
 from medxai.demo.cohort import draw_patient
-from medxai.demo.model import build
+from medxai.demo.files import RECIPE, image_of, load, store
+from medxai.demo.model import LESION, build
+from medxai.demo.report import TWO, command, marks_table, scores_table
 from medxai.demo.training import Training, auc, margin, prepare
+from medxai.demo.two_lesions import PICTURE, Marks, compare
 from medxai.evaluation import Evaluation, evaluate
 from medxai.explanation import explain
-from medxai.io.read import load_case, read_mask
 from medxai.io.recipe import Recipe
-from medxai.io.write import made_folder, write_file, write_nifti
+from medxai.io.write import made_folder, write_file
 from medxai.model.device import pick_device
 from medxai.model.load import load_model
 from medxai.overlay import save_overlay
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
 FACTORY = "medxai.demo.model:build"
-SHOWN = ("pointing_game", "mass_in_mask", "iou_at_mask_size")
-LESION = 1
-RECIPE = """\
-# CT in Hounsfield units: patient axes, 2 mm, air to soft tissue as 0 to 1, padded to one size.
-name: demo_chest_ct
-transforms:
-  - Orientation: {axcodes: RAS}
-  - Spacing: {pixdim: [2.0, 2.0, 2.0], mode: bilinear, padding_mode: border}
-  - ScaleIntensityRange: {a_min: -1000, a_max: 200, b_min: 0.0, b_max: 1.0, clip: true}
-  - ResizeWithPadOrCrop: {spatial_size: [132, 96, 84]}
-"""
+BY_PATCH = "medxai.demo.model:build_by_patch"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How many patients are drawn for training and held out (every other one has a lesion), and how long is trained."""
+    """How many patients are drawn for training and held out (every other one has a lesion), and how long is trained.
+
+    `two_lesions` more are held out that have two.
+    """
 
     training: int = 64
     held_out: int = 16
+    two_lesions: int = 8
     epochs: int = 60
 
 
@@ -60,6 +50,7 @@ class _Found:
     loss: float
     margins: Mapping[str, float]
     evaluations: Mapping[str, Evaluation]
+    marks: Mapping[str, Mapping[str, Marks]]
 
 
 def run_demo(out: Path, seed: int = 0, device: str = "auto", plan: Plan = Plan()) -> None:
@@ -74,7 +65,7 @@ def run_demo(out: Path, seed: int = 0, device: str = "auto", plan: Plan = Plan()
     out = made_folder(Path(out) / "cohort").parent
     total = plan.training + plan.held_out
     console.print(f"{total} synthetic chest CTs, every other one with a lesion; {plan.held_out} are held out.")
-    with _one_thread(), _progress(plan.training + 2 * plan.held_out + plan.epochs) as step:
+    with _one_thread(), _progress(plan.training + 2 * plan.held_out + plan.epochs + plan.two_lesions) as step:
         found = _run(out, seed, device, plan, step)
     sick = [m for name, m in found.margins.items() if name in found.evaluations]
     well = [m for name, m in found.margins.items() if name not in found.evaluations]
@@ -83,10 +74,14 @@ def run_demo(out: Path, seed: int = 0, device: str = "auto", plan: Plan = Plan()
         f"Trained on {plan.training} (last loss {found.loss:.3f}). Held out: AUC {auc(sick, well):.3f}, "
         f"{right} of {len(found.margins)} called right."
     )
-    console.print(_table(found))
-    first = next(iter(found.evaluations))
-    console.print(f"The same by hand, for one patient:\n{_command(out, first)}")
-    console.print(f"Open {out / first / 'overlay.png'}, or its saliency.nii.gz over {_image(out, first)}.")
+    console.print(scores_table(found.margins, found.evaluations))
+    console.print(marks_table(list(found.marks.values())))
+    console.print(TWO)
+    first, both = next(iter(found.evaluations)), next(iter(found.marks))
+    console.print(f"The same by hand, for one patient of each kind:\n{command(out, first, FACTORY, 'GradCAM')}")
+    console.print(command(out, both, BY_PATCH, "InverseIBA"))
+    console.print(f"Open {out / first / 'overlay.png'}, or its saliency.nii.gz over {image_of(out, first)}.")
+    console.print(f"Open {out / both / PICTURE}: two lesions under Grad-CAM, IBA and Inverse IBA.")
 
 
 def _run(out: Path, seed: int, device: str, plan: Plan, step: Callable[[str], None]) -> _Found:
@@ -100,7 +95,7 @@ def _run(out: Path, seed: int, device: str, plan: Plan, step: Callable[[str], No
     names = []
     for number in range(plan.training, plan.training + plan.held_out):
         step("writing")
-        names.append(_store(draw_patient(seed, number).case, out))
+        names.append(store(draw_patient(seed, number).case, out))
     network, loss = Training(plan.epochs, seed)(build, examples, place, lambda: step("training"))
     weights = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
     write_file(out / "model.safetensors", save(weights))
@@ -108,11 +103,17 @@ def _run(out: Path, seed: int, device: str, plan: Plan, step: Callable[[str], No
     margins, evaluations = {}, {}
     for name in names:
         step("explaining")
-        case = _load(out, name)
+        case = load(out, name)
         margins[name] = margin(model, recipe.apply(case.image).images)
         if case.masks:
             evaluations[name] = _explain(model, case, recipe, out, device, seed)
-    return _Found(loss, margins, evaluations)
+    marks = {}
+    by_patch = load_model(BY_PATCH, out / "model.safetensors")
+    for number in range(plan.training + plan.held_out, plan.training + plan.held_out + plan.two_lesions):
+        step("comparing")
+        case = load(out, store(draw_patient(seed, number, lesions=2).case, out))
+        marks[case.id] = compare(by_patch, case, recipe, out / case.id, device, seed)
+    return _Found(loss, margins, evaluations, marks)
 
 
 def _explain(model: nn.Module, case: Case, recipe: Recipe, out: Path, device: str, seed: int) -> Evaluation:
@@ -120,65 +121,6 @@ def _explain(model: nn.Module, case: Case, recipe: Recipe, out: Path, device: st
     evaluation = evaluate(saliency, case.masks["lesion"])
     save_overlay(saliency, case, out / case.id, case.masks["lesion"], evaluation)
     return evaluation
-
-
-def _store(case: Case, out: Path) -> str:
-    write_nifti(_image(out, case.id), case.image.data[0].float(), case.image.geometry, intent_name="CT in HU")
-    for mask in case.masks.values():
-        write_nifti(_lesion(out, case.id), mask.data.float(), mask.geometry, intent_name="lesion")
-    return case.id
-
-
-def _load(out: Path, name: str) -> Case:
-    lesion = _lesion(out, name)
-    masks = {"lesion": read_mask(lesion)} if lesion.exists() else {}
-    return load_case(_image(out, name), masks=masks, case_id=name)
-
-
-def _image(out: Path, name: str) -> Path:
-    return out / "cohort" / f"{name}.nii.gz"
-
-
-def _lesion(out: Path, name: str) -> Path:
-    return out / "cohort" / f"{name}_lesion.nii.gz"
-
-
-def _command(out: Path, name: str) -> str:
-    options = {
-        "--model": FACTORY,
-        "--weights": out / "model.safetensors",
-        "--recipe": out / "recipe.yaml",
-        "--target": LESION,
-        "--mask": _lesion(out, name),
-        "-o": out / f"{name}-again",
-    }
-    words = ["medxai", "explain", str(_image(out, name))]
-    return shlex.join([*words, *(str(word) for pair in options.items() for word in pair)])
-
-
-def _table(found: _Found) -> "Table":
-    """Every held-out patient's scores, their mean, and the means of maps that know nothing."""
-    from rich.table import Table
-
-    every = list(found.evaluations.values())
-    table = Table("patient", "margin", *SHOWN, title="Grad-CAM of held-out patients with a lesion")
-    for name, evaluation in found.evaluations.items():
-        table.add_row(name, f"{found.margins[name]:+.2f}", *(_number(evaluation[m].value) for m in SHOWN))
-    table.add_section()
-    table.add_row(f"mean (n = {len(every)})", "", *(_number(_mean([e[m].value for e in every])) for m in SHOWN))
-    for chance in every[0].scores[0].chance:
-        means = [_mean([e[m].chance[chance] for e in every]) for m in SHOWN]
-        table.add_row(f"chance: {chance}", "", *map(_number, means))
-    return table
-
-
-def _mean(values: Sequence[float]) -> float:
-    defined = [value for value in values if not isnan(value)]
-    return sum(defined) / len(defined) if defined else float("nan")
-
-
-def _number(value: float) -> str:
-    return "undefined" if isnan(value) else f"{value:.3f}"
 
 
 @contextmanager

@@ -8,12 +8,17 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from medxai.core.geometry import Geometry
 from medxai.demo.cohort import TILT_DEGREES, draw_patient, positions
+from medxai.demo.model import build, build_by_patch
 from medxai.demo.run import Plan, run_demo
 from medxai.demo.training import auc
 from medxai.errors import WriteError
+from medxai.metrics.lesions import by_lesion
+from medxai.metrics.reading import Reading
+from medxai.model.guard import seeded
 
 
 def test_the_same_seed_draws_the_same_patient() -> None:
@@ -32,8 +37,7 @@ def test_positions_are_the_grid_s_own() -> None:
 @pytest.mark.parametrize("number", [1, 3, 5])
 def test_the_mask_is_the_lesion_in_millimetres(number: int) -> None:
     patient = draw_patient(0, number)
-    lesion, mask = patient.chest.lesion, patient.case.masks["lesion"]
-    assert lesion is not None
+    (lesion,), mask = patient.chest.lesions, patient.case.masks["lesion"]
     where = mask.geometry.world(mask.data.nonzero().double().numpy())
     octants = np.array([np.prod([lesion.radii[s, a] for a, s in enumerate(signs)]) for signs in np.ndindex(2, 2, 2)])
     volume = 4 / 3 * np.pi * octants.mean()
@@ -51,7 +55,7 @@ def test_grids_are_oblique_flipped_and_anisotropic_and_half_the_patients_ill() -
     grids, signs = [], set()
     for number in range(8):
         patient = draw_patient(1, number)
-        assert (patient.chest.lesion is not None) == ("lesion" in patient.case.masks) == (number % 2 == 1)
+        assert len(patient.chest.lesions) == len(patient.case.masks) == number % 2
         geometry = patient.case.image.geometry
         first, second, third = geometry.spacing
         assert first == pytest.approx(second)
@@ -65,6 +69,34 @@ def test_grids_are_oblique_flipped_and_anisotropic_and_half_the_patients_ill() -
     assert any(np.abs(g.affine[:3, :3] - np.diag(np.diag(g.affine[:3, :3]))).max() > 0.1 for g in grids)
 
 
+def test_two_lesions_lie_in_different_lungs_and_are_two_parts_of_one_mask() -> None:
+    patient = draw_patient(0, 80, lesions=2)
+    first, second = patient.chest.lesions
+    assert first.centre[0] * second.centre[0] < 0
+    mask = patient.case.masks["lesion"]
+    sizes = [lesion.size for lesion in by_lesion(Reading(mask.data.float(), mask.data, mask.geometry))]
+    assert len(sizes) == 2
+    assert sum(sizes) * 1000 == pytest.approx(float(mask.data.sum()) * mask.geometry.voxel_size_mm)
+
+
+def test_a_scan_is_judged_by_its_most_suspicious_patch() -> None:
+    with seeded(0, torch.device("cpu")):
+        network = build_by_patch().eval()
+        scan = torch.rand(1, 1, 45, 41, 33)
+    plain = build().eval()
+    plain.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        features = plain.features(scan).relu()
+        found = []
+        for start in np.ndindex(*(n - 9 + 1 for n in features.shape[2:])):
+            i, j, k = start
+            patch = features[..., i : i + 9, j : j + 9, k : k + 9].mean((2, 3, 4))
+            found.append(plain.class_layers.out(patch)[0])
+        torch.testing.assert_close(network(scan)[0], max(found, key=lambda logits: float(logits[1] - logits[0])))
+        torch.testing.assert_close(network(scan[..., :33, :33, :33]), plain(scan[..., :33, :33, :33]))
+    assert len(found) == 12
+
+
 def test_auc_counts_ties_as_half() -> None:
     assert auc([3.0, 1.0], [0.0, 1.0]) == pytest.approx(3.5 / 4)
 
@@ -75,14 +107,14 @@ def _scores(folder: Path, metric: str) -> list[tuple[float, float]]:
     return [(s["value"], max(s["chance"].values())) for s in found]
 
 
-TINY = Plan(training=2, held_out=4, epochs=1)
+TINY = Plan(training=2, held_out=4, two_lesions=1, epochs=1)
 
 
 def test_a_tiny_demo_goes_from_files_to_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "demo"
     run_demo(out, seed=1, device="cpu", plan=TINY)
     said = capsys.readouterr().out
-    folders = {"cohort", "model.safetensors", "recipe.yaml", "patient-03", "patient-05"}
+    folders = {"cohort", "model.safetensors", "recipe.yaml", "patient-03", "patient-05", "patient-06"}
     assert {path.name for path in out.iterdir()} == folders
     scan, saliency = (nib.load(out / name) for name in ("cohort/patient-03.nii.gz", "patient-03/saliency.nii.gz"))
     assert Geometry(scan.affine, scan.shape).same(Geometry(saliency.affine, saliency.shape))
@@ -90,7 +122,12 @@ def test_a_tiny_demo_goes_from_files_to_scores(tmp_path: Path, capsys: pytest.Ca
     assert len(_scores(out, "pointing_game")) == 2
     assert "mean (n = 2)" in said
     assert "chance: uniform" in said
-    assert said.strip().splitlines()[-1].startswith(f"Open {out / 'patient-03' / 'overlay.png'}")
+    first, both = said.strip().splitlines()[-2:]
+    assert first.startswith(f"Open {out / 'patient-03' / 'overlay.png'}")
+    assert both.startswith(f"Open {out / 'patient-06' / 'two_lesions.png'}")
+    with Image.open(out / "patient-06" / "two_lesions.png") as picture:
+        assert len(picture.getcolors(2**20) or ()) > 200
+        assert picture.info == {}
 
 
 def test_the_same_seed_gives_the_same_files(tmp_path: Path) -> None:
@@ -121,3 +158,15 @@ def test_the_demo_finds_lesions_better_than_chance(tmp_path: Path, capsys: pytes
         value, chance = np.mean(pairs, axis=0)
         assert value >= least
         assert value > 10 * chance
+    _two_lesions_are_both_in_the_inverse(tmp_path)
+
+
+def _two_lesions_are_both_in_the_inverse(out: Path) -> None:
+    patients = [json.loads(path.read_text()) for path in out.glob("patient-*/two_lesions.json")]
+    assert len(patients) == 8
+    weaker = {name: np.array([patient[name]["weaker"] for patient in patients]) for name in patients[0]}
+    left = {name: np.array([patient[name]["left"] for patient in patients]) for name in ("IBA", "Inverse IBA")}
+    assert weaker["IBA"].max() < 0.01
+    assert weaker["Inverse IBA"].min() > 10 * weaker["chance: uniform"].max()
+    assert weaker["Inverse IBA"].mean() > weaker["Grad-CAM"].mean()
+    assert left["IBA"].min() > 0.1 > left["Inverse IBA"].max()
