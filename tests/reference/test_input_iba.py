@@ -1,15 +1,24 @@
 """A bottleneck on the voxels: its price by Monte Carlo, and a target finer than the cells that guide it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
+from medxai.attribution.bottleneck.gan_prior import GanPrior, Generator, features_of
 from medxai.attribution.bottleneck.gate import Gate
 from medxai.attribution.bottleneck.iba import IBA
 from medxai.attribution.bottleneck.input_iba import InputIBA
+from medxai.attribution.bottleneck.noisy import NoisyLayer
+from medxai.attribution.bottleneck.search import Bottleneck
+from medxai.attribution.passes import one_pass
+from medxai.core.layer import Layer
 from medxai.core.target import ClassScore
+from medxai.errors import UsageError
 from medxai.metrics.localisation import mass_in_mask
 from medxai.metrics.reading import Reading
+from medxai.model.capture import Captured
 from medxai.model.footprint import footprint
 from medxai.model.guard import seeded
 from medxai.model.place import on_image
@@ -97,3 +106,65 @@ def test_images_of_several_channels_have_bits_per_voxel(ndim):
         found = InputIBA(layer="act", latent=IBA(beta=0.1, steps=5), beta=1.0, steps=15)(model, x, TARGET)
     assert found.maps.shape == x[:, 0].shape
     assert float(found.maps[0][mask].mean()) > 1.5 * float(found.maps[0][~mask].mean())
+
+
+def distance(made, real):
+    """The energy distance of two samples, which no critic was asked about: 2 E|X - Y| - E|X - X'| - E|Y - Y'|."""
+    made, real = made.flatten(1), real.flatten(1)
+    inner = sum(float(torch.pdist(some).mean()) for some in (made, real))
+    return 2 * float(torch.cdist(made, real).mean()) - inner
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_gan_learns_what_passes_the_bottleneck_and_opens_the_pixels_of_the_evidence(seed):
+    model, (x, mask) = Coarse(2).eval(), small(2, seed)
+    latent, dice = IBA(layer="act", beta=0.1, steps=12, copies=2), torch.Generator().manual_seed(9)
+    with one_pass(model, x, [TARGET], ["act"], graph=False) as seen:
+        layer, image = (NoisyLayer.of(one, None) for one in (seen.captured[0], Captured(Layer(""), [x])))
+        neck = Bottleneck.at(seen, [layer], range(1), seed)
+        gate = latent.searched(neck, latent.settings(layer, seen))[0].gate
+        place = footprint(trace(model, tuple(x.shape)), "act")
+        generator = Generator.of(image, on_image(neck.openness(gate), place, tuple(x.shape[2:])))
+        real = layer.passed(gate, layer.features, layer.draw(128, dice)).flatten(0, 2) / layer.std
+        told = []
+        for gan in (GanPrior(steps=0), GanPrior()):
+            gan.train(generator, layer, gate, seen, seed)
+            openness = torch.sigmoid(generator.alpha.detach())[0, 0]
+            with torch.no_grad():
+                made = features_of(generator(128, dice), layer, seen) / layer.std
+            told.append((distance(made, real), float(openness[mask].mean() - openness[~mask].mean())))
+    (before, flat), (after, sharp) = told
+    assert after < 0.75 * before
+    assert sharp > 1.1 * flat
+
+
+def test_with_the_prior_of_a_gan_the_map_lies_on_the_evidence_in_a_batch_as_alone():
+    model, shown = Coarse(2).eval(), [small(2, seed) for seed in (0, 1)]
+    gan = InputIBA(
+        layer="act",
+        latent=IBA(beta=0.1, steps=8, copies=1, rate=1.0),
+        prior="gan",
+        gan=GanPrior(steps=10, critic_steps=2),
+        beta=1.0,
+        steps=8,
+        copies=1,
+        rate=1.0,
+    )
+
+    def found(method, x):
+        with seeded(0, CPU):
+            return method(model, x, TARGET).maps
+
+    together = found(gan, torch.cat([x for x, _ in shown]))
+    assert all(overlap(one, mask) > 0.9 for one, (_, mask) in zip(together, shown, strict=True))
+    x = shown[1][0]
+    largest = float(together[1].max())
+    torch.testing.assert_close(together[1], found(gan, x)[0], rtol=1e-3, atol=1e-3 * largest)
+    assert float((together[1] - found(replace(gan, prior="latent"), x)[0]).abs().max()) > 0.01 * largest
+
+
+def test_the_prior_of_a_gan_is_for_two_dimensions_and_no_other_has_a_name():
+    with pytest.raises(UsageError, match="images in 2D"):
+        InputIBA(layer="act", prior="gan")(Coarse(3).eval(), small(3, 0)[0], TARGET)
+    with pytest.raises(UsageError, match="no such prior"):
+        InputIBA(prior="gam")

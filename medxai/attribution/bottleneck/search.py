@@ -54,11 +54,6 @@ class Found:
     kept: Tensor
     complement: Tensor
 
-    @property
-    def openness(self) -> Tensor:
-        """The mean lambda over the channels of each cell, (r, *m)."""
-        return self.gate.openness.mean(1)
-
     def where(self, chosen: Tensor, other: "Found") -> "Found":
         """These rows where `chosen`, else those of another search of the same bottleneck."""
 
@@ -171,6 +166,11 @@ class Bottleneck:
         """KL of every feature, (r, k, *m)."""
         per_target = Gate(self.of_targets(gate.openness), self.of_targets(gate.closure))
         return (per_target.nats(self.first.deviation) * self.first.alive).flatten(0, 1)
+
+    def openness(self, gate: Gate) -> Tensor:
+        """The mean of lambda over the channels of each cell that are alive, (r, 1, *m)."""
+        total = (self.of_targets(gate.openness) * self.first.alive).sum(2, keepdim=True)
+        return (total / self.first.alive.sum(1, keepdim=True).clamp(min=1)).flatten(0, 1)
 
     def _dice(self, offset: int) -> torch.Generator:
         """The same draws in every search, so that searches differ by what is searched alone."""
