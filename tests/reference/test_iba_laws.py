@@ -5,12 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 from monai.networks.nets import ViT
+from torch import nn
 
 from medxai.attribution.bottleneck.co_iba import CoIBA
 from medxai.attribution.bottleneck.gate import Gate
 from medxai.attribution.bottleneck.iba import IBA, InverseIBA
 from medxai.attribution.bottleneck.input_iba import InputIBA
 from medxai.attribution.bottleneck.multi_layer import MultiLayerIBA
+from medxai.attribution.bottleneck.regression import RegressionIBA
 from medxai.core.target import ClassScore
 from medxai.errors import UsageError
 from medxai.explanation import explain
@@ -81,6 +83,19 @@ def test_seeds_tell_how_far_they_differ(ndim):
         singly = [IBA(layer=LAYER, beta=0.1, **BRIEF)(model, x, ClassScore(1)).maps for _ in range(3)]
     torch.testing.assert_close(found.maps, torch.stack(singly).mean(0))
     torch.testing.assert_close(found.details["map std"], torch.stack(singly).std(0))
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("method", [IBA, InverseIBA, InputIBA, RegressionIBA])
+def test_a_score_below_that_of_noise_is_noticed_where_the_map_has_no_sign(method, sign):
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2))
+    model[0].weight.data.fill_(1.0)
+    model[4].weight.data.fill_(sign)
+    found = attributed(method(layer="1", beta=0.1, **BRIEF), model.eval(), images(2))[0]
+    assert ((found.details["noise score"] > found.details["clean score"]) == (sign < 0)).all()
+    signed = method is RegressionIBA
+    assert any("noise scores above the image" in one for one in found.notices) == (sign < 0 and not signed)
+    assert ((found.maps.sum((1, 2)) < 0) == (sign < 0 and signed)).all()
 
 
 @DIMENSIONS

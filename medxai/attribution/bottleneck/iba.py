@@ -166,11 +166,18 @@ class IBA(LayerMethod):
             scores,
             judge(maps, maps, scores, told["effect"], "effect of noise"),
             layer.name,
-            (*layer.notices, *seen.remarks),
+            (*layer.notices, *seen.remarks, *self._about_noise(told)),
             layer.footprint,
             told,
             "bits",
         )
+
+    def _about_noise(self, told: dict[str, Tensor]) -> tuple[str, ...]:
+        """A notice where noise scores above an image, so that to keep or break its score is to keep or break it low."""
+        above = (told["effect"] > 0) & (told["noise score"] > told["clean score"])
+        if self._signed or self.aim not in {"retain", "deviation"} or not bool(above.any()):
+            return ()
+        return ("noise scores above the image: the map shows what lowers the score, not what speaks for it",)
 
 
 @dataclass(frozen=True, kw_only=True)
