@@ -64,7 +64,10 @@ def run_demo(out: Path, seed: int = 0, device: str = "auto", plan: Plan = Plan()
     console = Console(highlight=False, soft_wrap=True)
     out = made_folder(Path(out) / "cohort").parent
     total = plan.training + plan.held_out
-    console.print(f"{total} synthetic chest CTs, every other one with a lesion; {plan.held_out} are held out.")
+    console.print(
+        f"{total} synthetic chest CTs, every other one with a lesion; {plan.held_out} are held out, "
+        f"and {plan.two_lesions} more with two lesions."
+    )
     with _one_thread(), _progress(plan.training + 2 * plan.held_out + plan.epochs + plan.two_lesions) as step:
         found = _run(out, seed, device, plan, step)
     sick = [m for name, m in found.margins.items() if name in found.evaluations]

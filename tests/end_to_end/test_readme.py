@@ -14,33 +14,37 @@ from medxai.metrics.reading import Reading
 from tests.networks import LAYER, images, net
 
 ROOT = Path(__file__).parents[2]
-SHOWN = "patient-65"
+SHOWN, BOTH = "patient-65", "patient-80"
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """A folder with a tiny `medxai-demo`, and its patient that stands for the one that the texts show."""
+    """A folder with a tiny `medxai-demo`, and its patients that stand for the two that the texts show."""
     folder = tmp_path_factory.mktemp("readme")
-    run_demo(folder / "medxai-demo", device="cpu", plan=Plan(training=4, held_out=2, epochs=2))
-    (patient,) = [p.name.split("_")[0] for p in (folder / "medxai-demo" / "cohort").glob("*_lesion.nii.gz")]
-    return folder, patient
+    run_demo(folder / "medxai-demo", device="cpu", plan=Plan(training=4, held_out=2, two_lesions=1, epochs=2))
+    ill = sorted(p.name.split("_")[0] for p in (folder / "medxai-demo" / "cohort").glob("*_lesion.nii.gz"))
+    return folder, ill
 
 
 def run(text, demo, monkeypatch):
-    folder, patient = demo
+    folder, (one, two) = demo
     monkeypatch.chdir(folder)
-    exec(compile(text.replace(SHOWN, patient), "shown", "exec"), {})  # noqa: S102 - our own text
+    exec(compile(text.replace(SHOWN, one).replace(BOTH, two), "shown", "exec"), {})  # noqa: S102 - our own text
     return folder
 
 
-def test_the_patient_shown_is_the_first_with_a_lesion():
+def test_the_patients_shown_are_the_first_with_a_lesion_and_with_two():
     assert int(SHOWN.split("-")[1]) == Plan().training + 1
+    assert int(BOTH.split("-")[1]) == Plan().training + Plan().held_out
 
 
-def test_five_lines(demo, monkeypatch):
-    (shown,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
-    folder = run(shown, demo, monkeypatch)
+def test_five_lines_and_two_lesions(demo, monkeypatch):
+    five, two = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    folder = run(five, demo, monkeypatch)
     assert nib.load(folder / "out" / "saliency.nii.gz").get_data_dtype() == "float32"
+    run(two, demo, monkeypatch)
+    for name in ("GradCAM", "IBA", "InverseIBA"):
+        assert (folder / "out" / name / "overlay.png").exists()
 
 
 def test_the_commands_of_the_readme_exist(monkeypatch, capsys):
@@ -73,8 +77,11 @@ def test_the_method_and_the_metric_of_the_documentation():
     assert row.fn(Reading(torch.ones(4), mask)) == pytest.approx(row.uniform(0.5))
 
 
-def test_the_notebook(demo, monkeypatch):
-    cells = json.loads((ROOT / "notebooks" / "first_overlay.ipynb").read_text("utf-8"))["cells"]
+@pytest.mark.parametrize(
+    ("name", "written"), [("first_overlay", "first-overlay/scores.json"), ("two_lesions", "two-lesions.png")]
+)
+def test_the_notebooks(demo, monkeypatch, name, written):
+    cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text("utf-8"))["cells"]
     assert not any(cell.get("outputs") for cell in cells)
     folder = run("\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code"), demo, monkeypatch)
-    assert (folder / "first-overlay" / "scores.json").exists()
+    assert (folder / written).exists()
