@@ -47,6 +47,7 @@ bench-brats: .venv/.ready
 bench-methods: .venv/.ready
 	$(BIN)/python -m benchmarks.brats_methods
 	$(BIN)/python -m benchmarks.lidc_mosaic
+	$(BIN)/python -m benchmarks.lidc_regression --mosaics 20
 
 docs: .venv/.docs
 	$(BIN)/sphinx-build -W -b html docs docs/_build/html

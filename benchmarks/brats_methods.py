@@ -22,6 +22,7 @@ from medxai import Asking, Case, Volume
 from medxai.evaluation.presets import apart
 from medxai.metrics.curves import Perturbation
 from medxai.metrics.imputation import Constant
+from medxai.model.scoring import Scorer
 
 LAYERS = ("stem", "local.1", EVIDENCE)
 HEADS = {
@@ -38,15 +39,24 @@ TISSUE = Perturbation(baseline=Constant(0.0))
 def main() -> None:
     asked = options(__doc__, DATA, Path("out/brats"))
     asked.add_argument("--patches", type=int, default=10, help="patches explained, per method and held-out patient")
+    asked.add_argument("--right", action="store_true", help="only those of the patches that the network calls tumour")
     asked.add_argument("--metrics", nargs="+", default=METRICS, help="the last orders the table")
     asked.add_argument("--picture", type=int, help="draw the maps of this patch, from 1; they are images of patients")
     chosen = asked.parse_args()
     posed = questions(load_patients(chosen.data), chosen.patches, chosen.seed)
+    posed = [one for one in posed if probability(one) > 0.5] if chosen.right else posed
     heads = columns(chosen.metrics)
     rows = survey(posed, heads, named(chosen.methods), chosen.seconds)
     report(rows, heads, chosen.out / "methods.json", {"patches": len(posed)})
     if chosen.picture:
         picture(posed[chosen.picture - 1], named(chosen.methods), chosen.out / "methods.png")
+
+
+def probability(question: Question) -> float:
+    """How sure the network is of a tumour in the patch."""
+    asking = question.asking
+    images = asking.recipe.apply(question.case.image).images
+    return float(Scorer(asking.model, asking.target, asking.scale)(images)[0])
 
 
 def picture(question: Question, methods: Mapping[str, Maker], path: Path) -> None:

@@ -122,7 +122,7 @@ def _recipe(folder: Path, ndim: int) -> Recipe:
     return Recipe.from_yaml(path)
 
 
-def sheet(scan: Scan, names: Sequence[str], path: Path) -> dict[str, str]:
+def sheet(scan: Scan, names: Sequence[str], path: Path, columns: int = 6) -> dict[str, str]:
     """Draw a tile per method; answers the reasons of those that refuse."""
     found: dict[str, Saliency] = {}
     refused: dict[str, str] = {}
@@ -131,11 +131,11 @@ def sheet(scan: Scan, names: Sequence[str], path: Path) -> dict[str, str]:
             found[name] = medxai.explain(scan.model, scan.case, _method(name), ClassScore(1), scan.recipe)
         except MedxaiError as error:
             refused[name] = str(error)
-    draw(scan, found, path)
+    draw(scan, found, path, columns)
     return refused
 
 
-def draw(scan: Scan, found: Mapping[str, Saliency], path: Path, columns: int = 6) -> None:
+def draw(scan: Scan, found: Mapping[str, Saliency], path: Path, columns: int) -> None:
     """Draw the image with its lesion, and a tile for each saliency."""
     rows = -(-(len(found) + 1) // columns)
     figure, axes = plt.subplots(
@@ -189,8 +189,12 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--epochs", type=int, default=60)
     options.add_argument("--methods", nargs="*", default=sorted(catalog.methods()))
+    options.add_argument("--slice", type=Path, help="draw the slice alone, into this file")
     chosen = options.parse_args()
     matplotlib.use("Agg")
+    if chosen.slice:
+        print(sheet(film(chosen.seed, _scratch(), chosen.epochs), chosen.methods, chosen.slice, columns=4))
+        return
     makers: dict[int, Callable[[int, Path, int], Scan]] = {3: volume, 2: film}
     uniform, lines = {}, []
     for ndim, make in makers.items():

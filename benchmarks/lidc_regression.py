@@ -21,6 +21,7 @@ from benchmarks.lidc.mosaic import mosaics
 from benchmarks.lidc.training import train_regressor
 from benchmarks.lidc_mosaic import COLUMNS, questions
 from benchmarks.survey import Maker, Question, named, options, report, survey
+from medxai import catalog
 from medxai.attribution.bottleneck.objective import Aim
 from medxai.attribution.bottleneck.regression import InverseRegressionIBA, RegressionIBA
 from medxai.core.target import RegressionScore
@@ -61,7 +62,9 @@ def main() -> None:
     }
     print(facts)
     posed = questions(model, RegressionScore(), mosaics(high, low, chosen.mosaics, chosen.seed))
-    rows = survey(posed, COLUMNS, named(chosen.methods or OTHERS) | bottlenecks(), chosen.seconds)
+    known = named(OTHERS) | bottlenecks()
+    methods = {name: catalog.find(known, name) for name in chosen.methods or known}
+    rows = survey(posed, COLUMNS, methods, chosen.seconds)
     report(rows, COLUMNS, chosen.out / "regression.json", facts)
 
 

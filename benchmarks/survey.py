@@ -80,7 +80,7 @@ def options(about: str, data: Path, out: Path) -> argparse.ArgumentParser:
     asked = argparse.ArgumentParser(description=about)
     asked.add_argument("--data", type=Path, default=data, help="folder of the images")
     asked.add_argument("--seed", type=int, default=0)
-    asked.add_argument("--methods", nargs="*", default=(), help="names of the catalogue; all of it by default")
+    asked.add_argument("--methods", nargs="*", default=(), help="names as in the table; all by default")
     asked.add_argument("--seconds", type=float, default=600, help="after which a method is asked no further")
     asked.add_argument("--out", type=Path, default=out, help="folder for the JSON")
     return asked
