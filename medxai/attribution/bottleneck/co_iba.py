@@ -18,14 +18,13 @@ from medxai.model.capture import Captured
 
 @dataclass(frozen=True, kw_only=True)
 class CoIBA(LayersMethod):
-    """Bits per cell of the first layer that one gate lets pass, which lies on every layer: Z_l = lambda R_l + (1 -
-    lambda) e_l.
+    """Bits per cell of the first layer that pass a gate which lies on every layer: Z_l = lambda R_l + (1 - lambda) e_l.
 
     R_l is what layer l makes of Z_(l-1), and lambda, one for all channels, is laid on its cells where they look. The
-    price is the KL at the first layer alone: what passes the later ones is made of it, so it bounds their information.
-    `method` searches the gate and states the objective; `statistics` of every layer, or of none, say what the noise
-    looks like. The layers must follow each other. Published: tokens of a transformer, beta 1, 10 steps, rate 1, no
-    smoothing. Source: Hong et al. 2025, Comprehensive information bottleneck.
+    price is the KL at the first layer alone: where no path goes round it, what passes the later ones is made of Z_1 and
+    cannot tell more. `method` searches the gate and states the objective; `statistics` of every layer, or of none, say
+    what the noise looks like. Layers that do not follow the first are refused with UsageError. Published: tokens of a
+    transformer, beta 1, 10 steps, rate 1, no smoothing. Source: Hong et al. 2025, Comprehensive information bottleneck.
     """
 
     traits: ClassVar[Traits] = Traits(
