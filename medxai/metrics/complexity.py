@@ -26,10 +26,12 @@ def gini(reading: Reading) -> float:
 
     Chalasani et al. 2020.
     """
-    p = np.sort(reading.shares)
+    p = reading.shares
     if not len(p):
         return _NOTHING
-    return float((2 * np.arange(1, len(p) + 1) - len(p) - 1) @ p / len(p))
+    if reading.ranking.values[0] < 0:
+        p = np.sort(p)
+    return float(np.arange(1.0 - len(p), len(p), 2) @ p / len(p))
 
 
 def effective_voxels(reading: Reading) -> float:

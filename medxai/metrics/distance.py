@@ -9,9 +9,8 @@ from functools import partial
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
 
-from medxai.metrics.places import Points, nearest, peak_voxels, region, surface, world
+from medxai.metrics.places import Points, nearest, peak_voxels, region, world
 from medxai.metrics.reading import Reading
 from medxai.metrics.spec import MetricSpec, Undefined
 from medxai.shapes import Map
@@ -78,19 +77,19 @@ def _from_peak(reading: Reading) -> Points | Undefined:
 
 
 def _surfaces(reading: Reading) -> tuple[Points, Points] | Undefined:
-    undefined = _undefined(reading)
-    if undefined is not None:
-        return undefined
-    core = (reading.values >= reading.peak / 2).numpy()
-    points = [world(surface(voxels), reading.grid) for voxels in (core, region(reading))]
-    there, _ = cKDTree(points[1]).query(points[0])
-    back, _ = cKDTree(points[0]).query(points[1])
-    return there, back
+    return _undefined(reading) or reading.core_to_mask
 
 
 def _apart(reading: Reading, mass: Map) -> float:
-    ends = [world(_centre(weight), reading.grid)[0] for weight in (mass, reading.mask)]
+    ends = [world(middle, reading.grid)[0] for middle in (_centre(mass), _middle(reading.mask))]
     return float(np.linalg.norm(ends[0] - ends[1]))
+
+
+def _middle(mask: torch.Tensor) -> Points:
+    """The centre of mass of what is mostly empty."""
+    flat = mask.numpy()
+    places = np.argwhere(flat)
+    return np.average(places, axis=0, weights=flat[tuple(places.T)].astype(np.float64))[None]
 
 
 def _centre(weight: torch.Tensor) -> Points:

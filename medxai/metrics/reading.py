@@ -10,6 +10,7 @@ from scipy.special import entr
 
 from medxai.core.geometry import Geometry
 from medxai.errors import GeometryError, MaskError
+from medxai.metrics.places import apart, region, surface
 from medxai.metrics.ranking import Array, Ranking, ranking
 from medxai.shapes import Map, MaskArray
 
@@ -83,7 +84,7 @@ class Reading:
 
     @cached_property
     def shares(self) -> Array:
-        """|S| / sum |S| of the voxels that the model saw, in no order; empty where there is nothing to share."""
+        """|S| / sum |S| of the voxels that the model saw, in the order of `ranking`; empty where there is none."""
         p = np.abs(self.ranking.values, dtype=np.float64)
         total = p.sum()
         return p / total if 0 < total < inf else p[:0]
@@ -107,6 +108,16 @@ class Reading:
     def positive(self) -> Map:
         """The positive part of the map, 0 where the model never looked."""
         return self.values.nan_to_num(nan=0.0).clamp(min=0)
+
+    @cached_property
+    def core_to_mask(self) -> tuple[Array, Array]:
+        """Distances in mm of surface voxels: from S >= max S / 2 to the mask (half or more), and back.
+
+        Of a defined reading of a mask that is a half somewhere. Raises GeometryError where the pixel size is unknown.
+        """
+        core = surface((self.values >= self.peak / 2).numpy())
+        mask = surface(region(self))
+        return apart(core, mask, self.grid), apart(mask, core, self.grid)
 
     def within(self, domain: MaskArray) -> "Reading":
         """The same question asked within `domain` alone: no voxel outside it counts, neither as map nor as mask."""

@@ -5,11 +5,13 @@ import pytest
 import torch
 from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
 from scipy import ndimage
+from scipy.spatial.distance import cdist
 from skimage.filters import threshold_otsu
 from sklearn.metrics import average_precision_score, f1_score, jaccard_score, precision_recall_curve, roc_auc_score
 
 from medxai.core.geometry import Geometry
 from medxai.metrics import distance, ehr, localisation, thresholds
+from medxai.metrics.places import apart, world
 from medxai.metrics.reading import Reading
 
 
@@ -66,6 +68,24 @@ def test_surface_distances_agree_with_monai(values, mask):
     assert distance.hd95_at_half_maximum(ours) == pytest.approx(float(theirs), rel=1e-5)
     theirs = compute_average_surface_distance(core, truth, include_background=True, symmetric=True, spacing=spacing)
     assert distance.assd_at_half_maximum(ours) == pytest.approx(float(theirs), rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(64, 50), (20, 18, 16)], ids=["2d", "3d"])
+@pytest.mark.parametrize("shear", [0.0, 0.3])
+@pytest.mark.parametrize("count", [2, 300])
+def test_the_nearest_voxel_is_found_in_any_way(shape, shear, count):
+    """Few voxels go by a tree, many by a transform, and those of a sheared grid by a tree again: all as by hand."""
+    rng = np.random.default_rng(count)
+    turn = np.linalg.qr(rng.standard_normal((3, 3)))[0]
+    skew = np.eye(3)
+    skew[0, 1] = shear
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ skew @ np.diag([0.7, 1.1, 2.5])
+    grid = Geometry(affine, shape)
+    places = np.argwhere(np.ones(shape))
+    points, others = (places[rng.choice(len(places), count, replace=False)] for _ in range(2))
+    by_hand = cdist(world(points, grid), world(others, grid)).min(1)
+    np.testing.assert_allclose(apart(points, others, grid), by_hand, rtol=1e-9, atol=1e-9)
 
 
 @each_case
