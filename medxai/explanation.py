@@ -3,12 +3,13 @@
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from importlib.metadata import version
 from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from medxai.attribution.tiled import Tiled
 from medxai.core.layer import Layer
@@ -204,15 +205,23 @@ def _located(traced: Trace, value: Any) -> Any:
 
 
 def _parameters(method: Any) -> Mapping[str, Any]:
-    try:
-        inner = {field.name: getattr(method, field.name) for field in fields(method)}
-        named = {name: type(value).__name__ for name, value in inner.items() if isinstance(value, Attributor)}
-        stated = asdict(method)
-        return {**stated, **{name: {"name": own, **stated[name]} for name, own in named.items()}}
-    except TypeError as error:
+    if not is_dataclass(method):
         raise CatalogError(
             f"{type(method).__name__} cannot state its parameters.", expected="a frozen dataclass, as every method is"
-        ) from error
+        )
+    return {field.name: _stated(getattr(method, field.name)) for field in fields(method)}
+
+
+def _stated(value: Any) -> Any:
+    """A parameter in plain values: a method with its name; what holds tensors, as statistics, as its own summary."""
+    if isinstance(value, tuple):
+        return tuple(map(_stated, value))
+    if not is_dataclass(value):
+        return value
+    if any(isinstance(leaf, Tensor) for leaf in tree_leaves([getattr(value, field.name) for field in fields(value)])):
+        return repr(value)
+    stated = _parameters(value)
+    return {"name": type(value).__name__, **stated} if isinstance(value, Attributor) else stated
 
 
 def _versions() -> Mapping[str, str]:

@@ -12,7 +12,7 @@ from medxai.attribution.bottleneck.gate import Gate, bits, smooth
 from medxai.attribution.bottleneck.iba import IBA, InverseIBA
 from medxai.attribution.bottleneck.statistics import FeatureStatistics, estimate
 from medxai.core.target import ClassScore
-from medxai.errors import InputError
+from medxai.errors import InputError, ModelError
 from medxai.io.write import write_file
 from medxai.model.guard import seeded
 from tests.networks import CONV, LAYER, images, net
@@ -81,6 +81,18 @@ def test_statistics_in_batches_equal_those_of_all_at_once(ndim, kind, tmp_path):
     assert FeatureStatistics.read(tmp_path / "s.safetensors") == found
     with pytest.raises(InputError, match="another layer"):
         found.fits(torch.zeros(1, 9, *[3] * ndim))
+
+
+@DIMENSIONS
+def test_statistics_per_channel_are_those_of_images_of_any_size(ndim):
+    model, x, larger = net(ndim).eval(), images(ndim, batch=3), images(ndim, 2, (15, 13, 11))
+    found = estimate(model, [x, larger], LAYER)
+    cells = torch.cat([model[:5](some).detach().movedim(1, 0).flatten(1) for some in (x, larger)], 1)
+    torch.testing.assert_close(found.mean.flatten(), cells.mean(1))
+    torch.testing.assert_close(found.std.flatten(), cells.std(1))
+    assert found.count == 5
+    with pytest.raises(ModelError, match="one size"):
+        estimate(model, [x, larger], LAYER, "element")
 
 
 class Redundant(nn.Module):

@@ -1,5 +1,6 @@
 """What holds for a bottleneck in any network: limits of beta, seeds, targets, tokens, millimetres, half precision."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from medxai.attribution.bottleneck.iba import IBA, InverseIBA
 from medxai.attribution.bottleneck.input_iba import InputIBA
 from medxai.attribution.bottleneck.multi_layer import MultiLayerIBA
 from medxai.attribution.bottleneck.regression import RegressionIBA
+from medxai.attribution.bottleneck.statistics import estimate
 from medxai.core.target import ClassScore
 from medxai.errors import UsageError
 from medxai.explanation import explain
@@ -195,3 +197,19 @@ def test_millimetres_become_voxels_of_the_image_and_cells_of_the_layer_that_guid
 def test_millimetres_need_a_case_and_say_so():
     with pytest.raises(UsageError, match=r"medxai\.explain"):
         attributed(MultiLayerIBA(method=IBA(sigma_mm=6.0), layers=("2", LAYER)), rising(net(2)), images(2))
+
+
+def test_the_noise_that_was_used_is_in_the_provenance():
+    model, layers = rising(net(2)).eval(), ("2", LAYER)
+    known = tuple(estimate(model, [images(2, 8)], layer) for layer in layers)
+    brief = IBA(beta=0.1, **BRIEF)
+    for method, stated in (
+        (replace(brief, layer=LAYER), None),
+        (replace(brief, layer=LAYER, statistics=known[1]), repr(known[1])),
+        (CoIBA(method=brief, layers=layers, statistics=known), [repr(one) for one in known]),
+    ):
+        found = explain(model, case(2), method, ClassScore(1), Recipe("as is", ()), device="cpu")
+        parameters = json.loads(json.dumps(found.provenance.as_dict()["parameters"]))
+        assert parameters["statistics"] == stated
+    assert f"per channel, 8 images, sha256 {known[1].digest[:16]}" in repr(known[1])
+    assert parameters["method"]["name"] == "IBA"
