@@ -43,9 +43,8 @@ def catalogued(name: str) -> Run:
 def every() -> dict[str, tuple[str, Run]]:
     """Every method of the catalogue: its stated cost, and how it is run."""
     from medxai import catalog
-    from medxai.core.protocols import Traits
 
-    return {n: (getattr(c, "traits", Traits()).cost, catalogued(n)) for n, c in sorted(catalog.methods().items())}
+    return {name: (catalog.traits(name).cost, catalogued(name)) for name in sorted(catalog.methods())}
 
 
 def at_layer(run: Run, layer: str) -> Run:

@@ -25,7 +25,7 @@ from medxai.attribution import (
     smooth,
 )
 from medxai.attribution.bottleneck import co_iba, iba, input_iba, multi_layer, path, regression
-from medxai.core.protocols import Attributor
+from medxai.core.protocols import Attributor, Traits
 from medxai.errors import CatalogError, UnknownNameError
 from medxai.metrics import (
     boxes,
@@ -107,6 +107,12 @@ def method(name: str, layer: str = "auto") -> Attributor:
     else:
         made = cls(layers=tuple(layer.split(","))) if "layers" in own and layer != "auto" else cls()
     return made
+
+
+def traits(name: str) -> Traits:
+    """What is known of the method of that name before it is used; a plug-in that states nothing has the defaults."""
+    found: Traits = getattr(find(methods(), name), "traits", Traits())
+    return found
 
 
 def metrics() -> Mapping[str, MetricSpec]:

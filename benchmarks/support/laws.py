@@ -6,30 +6,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.support.brief import brief
 from benchmarks.support.networks import Architecture
 from medxai import catalog
-from medxai.attribution.bottleneck.iba import IBA
-from medxai.core.protocols import Attribution, Attributor, Traits
+from medxai.core.protocols import Attribution, Attributor
 from medxai.errors import MedxaiError
 from medxai.model.guard import seeded
 from medxai.model.layers import layer_table, located
 from medxai.model.trace import Trace, trace
 
-FEW = 64  # channels of the layer that masking methods sweep over here
-SEARCH = {"beta": 0.1, "steps": 3, "copies": 1}
-BRIEFLY: dict[str, dict[str, Any]] = {  # the laws hold for any number
-    "OptiCAM": {"steps": 3},
-    "SSCAM": {"n": 1},
-    "ISCAM": {"n": 1},
-    "SmoothGradCAMPlusPlus": {"n": 2},
-    "IBA": SEARCH,
-    "InverseIBA": SEARCH,
-    "RegressionIBA": SEARCH,
-    "InverseRegressionIBA": SEARCH,
-    "MultiLayerIBA": {"method": IBA(**SEARCH)},
-    "CoIBA": {"method": IBA(**SEARCH)},
-    "InputIBA": {**SEARCH, "latent": IBA(**SEARCH)},
-}
+CHANNELS = 64  # channels of the layer that masking methods sweep over here
+FEW = 3
 CPU = torch.device("cpu")
 
 
@@ -58,7 +45,7 @@ def judge(name: str, architecture: Architecture, ndim: int) -> str:
     known = found.footprint or (not found.layer) or located(traced, found.layer).footprint
     _demand(bool(known), "the place of the cells is known")
     _demand(found.status[0].ok == bool(found.maps.any()) or not found.status[0].ok, "an empty map is called degenerate")
-    if _traits(name).reads != "score":  # a sweep takes too long to run four times
+    if catalog.traits(name).reads != "score":  # a sweep takes too long to run four times
         again = _run(method, network, images, architecture, ndim)
         _demand(torch.equal(again.maps, found.maps), "the same seed gives the same bytes")
         _check_batch(method, network, architecture, ndim)
@@ -76,10 +63,9 @@ def _check_batch(method: Attributor, network: nn.Module, architecture: Architect
 
 
 def _method(name: str, traced: Trace) -> Attributor:
-    method: Any = catalog.method(name)
-    method = replace(method, **BRIEFLY.get(name, {}))
-    if _traits(name).reads == "score" and "layer" in {field.name for field in fields(method)}:
-        narrow = [row.name for row in layer_table(traced) if row.usable and row.shape[0] <= FEW]
+    method: Any = brief(catalog.method(name), FEW)
+    if catalog.traits(name).reads == "score" and "layer" in {field.name for field in fields(method)}:
+        narrow = [row.name for row in layer_table(traced) if row.usable and row.shape[0] <= CHANNELS]
         method = replace(method, layer=narrow[-1] if narrow else "auto")
     located_: Attributor = method
     return located_
@@ -88,11 +74,6 @@ def _method(name: str, traced: Trace) -> Attributor:
 def _run(method: Attributor, network: nn.Module, images: Tensor, architecture: Architecture, ndim: int) -> Attribution:
     with seeded(0, CPU):
         return method.attribute(network, images, (architecture.target(ndim),))[0]
-
-
-def _traits(name: str) -> Traits:
-    found: Traits = getattr(catalog.methods()[name], "traits", Traits())
-    return found
 
 
 def _state(network: nn.Module) -> tuple[object, ...]:

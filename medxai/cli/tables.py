@@ -15,13 +15,12 @@ from medxai.io.options import DEFAULT, ReadOptions
 def methods(as_json: AsJson = False) -> None:
     """List the attribution methods: what each reads, what it costs (forward and backward passes), its parameters."""
     from medxai import catalog
-    from medxai.core.protocols import Traits
 
     rows = [
         {
             "method": name,
-            "reads": getattr(cls, "traits", Traits()).reads,
-            "cost": getattr(cls, "traits", Traits()).cost,
+            "reads": catalog.traits(name).reads,
+            "cost": catalog.traits(name).cost,
             "parameters": _parameters(cls),
             "summary": (cls.__doc__ or "").strip().partition("\n")[0],
         }

@@ -7,9 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.support.brief import brief
 from medxai import catalog
-from medxai.attribution.bottleneck.iba import IBA
-from medxai.core.protocols import Traits
 from medxai.core.target import ClassScore
 from medxai.errors import DisconnectedError, LayerNotFoundError, MedxaiError, TargetError
 from medxai.metrics.localisation import mass_in_mask
@@ -23,13 +22,9 @@ TARGET = ClassScore(1)
 CELLS = (5, 6, 7)
 
 
-def traits(name):
-    return getattr(catalog.methods()[name], "traits", Traits())
-
-
 def those(law=lambda _: True):
     """The methods that a law is about."""
-    return pytest.mark.parametrize("name", [n for n in sorted(catalog.methods()) if law(traits(n))])
+    return pytest.mark.parametrize("name", [n for n in sorted(catalog.methods()) if law(catalog.traits(n))])
 
 
 def those_with_a_layer():
@@ -40,26 +35,11 @@ def those_with_a_layer():
 def network(name, ndim):
     """One network for all; for a method that masks, one whose scores a mask lowers."""
     model = net(ndim)
-    return rising(model) if traits(name).reads == "score" else model
-
-
-SEARCH = {"beta": 0.1, "steps": 4, "rate": 2.0, "copies": 1}
-BRIEFLY = {  # the laws hold for any number
-    "OptiCAM": {"steps": 10},
-    "SSCAM": {"n": 4},
-    "ISCAM": {"n": 4},
-    "IBA": SEARCH,
-    "InverseIBA": SEARCH,
-    "RegressionIBA": SEARCH,
-    "InverseRegressionIBA": SEARCH,
-    "MultiLayerIBA": {"method": IBA(**SEARCH)},
-    "CoIBA": {"method": IBA(**SEARCH)},
-    "InputIBA": {**SEARCH, "latent": IBA(**SEARCH)},
-}
+    return rising(model) if catalog.traits(name).reads == "score" else model
 
 
 def make(name, layer=LAYER):
-    return dataclasses.replace(catalog.method(name, layer), **BRIEFLY.get(name, {}))
+    return brief(catalog.method(name, layer), 8)
 
 
 def attribute(name, model, x, target=TARGET, layer=LAYER):
@@ -256,7 +236,7 @@ def test_finds_planted_evidence_and_a_misplaced_map_does_not(name, ndim):
             shares.append(mass_in_mask(Reading(placed, mask)) / (mask.sum() / mask.numel()))
         return sum(shares) / len(shares)
 
-    assert lift(misplace=False) > (1.5 if traits(name).magnitude else 4)
+    assert lift(misplace=False) > (1.5 if catalog.traits(name).magnitude else 4)
     assert lift(misplace=True) < 1.5
 
 

@@ -1,13 +1,10 @@
 """Every method on transformers: a map of the token grid that is the same alone as in a batch, or a named refusal."""
 
-import dataclasses
-
 import pytest
 import torch
 
+from benchmarks.support.brief import brief
 from medxai import catalog
-from medxai.attribution.bottleneck.iba import IBA
-from medxai.core.protocols import Traits
 from medxai.core.target import ClassScore
 from medxai.errors import MedxaiError
 from medxai.model.guard import seeded
@@ -21,19 +18,6 @@ NETWORKS = {
 }
 FINER = {("CoIBA", "swin"): (12, 8)}  # its map lies on the first of several layers
 CLASSES = (2, 1)
-SEARCH = {"beta": 0.1, "steps": 4, "copies": 1}
-BRIEFLY = {
-    "OptiCAM": {"steps": 5},
-    "SSCAM": {"n": 2},
-    "ISCAM": {"n": 2},
-    "IBA": SEARCH,
-    "InverseIBA": SEARCH,
-    "RegressionIBA": SEARCH,
-    "InverseRegressionIBA": SEARCH,
-    "MultiLayerIBA": {"method": IBA(**SEARCH)},
-    "CoIBA": {"method": IBA(**SEARCH)},
-    "InputIBA": {**SEARCH, "latent": IBA(**SEARCH)},
-}
 # what a method cannot do by its definition: no linear head on an average, no ReLU
 NO_HEAD, NO_RELU = "needs a linear head", "none between the image and the score"
 REFUSES = {
@@ -44,15 +28,15 @@ REFUSES = {
 
 
 def cases():
-    for name, cls in sorted(catalog.methods().items()):
-        asks = getattr(cls, "traits", Traits()).reads == "score"
+    for name in sorted(catalog.methods()):
+        asks = catalog.traits(name).reads == "score"
         for network in NETWORKS:
             slow = asks or network == "torchvision"
             yield pytest.param(name, network, id=f"{name}-{network}", marks=[pytest.mark.slow] if slow else [])
 
 
 def maps(name, network, x, classes):
-    method = dataclasses.replace(catalog.method(name), **BRIEFLY.get(name, {}))
+    method = brief(catalog.method(name), 4)
     with seeded(0, x.device):
         return method(NETWORKS[network](), x, ClassScore(classes))
 
@@ -71,6 +55,6 @@ def test_map_on_the_token_grid_or_a_named_refusal(name, network):
     if name == "HiResCAM" and network != "swin":
         # the patches are read through a LayerNorm, which no scale moves: g is at right angles to A, their product noise
         assert [status.reason for status in found.status] == ["the channels cancel to rounding"] * 2
-    elif name not in BRIEFLY and not name.startswith("Smooth"):  # what draws noise draws other noise for another batch
+    elif not catalog.traits(name).random:  # what draws noise draws other noise for another batch
         alone = maps(name, network, x[1:], CLASSES[1]).maps[0]
         assert float((alone - found.maps[1]).abs().max()) <= 1e-4 * float(found.maps[1].abs().max())
