@@ -2,8 +2,8 @@
 
 Trains the small 3D network of `benchmarks.lidc_mosaic` to answer how malignant readers found a nodule, 1 to 5, states
 the rank correlation with their score on test patients, and lays out mosaics of one nodule of a high score among three
-of a low one, of four patients, each of which the network answers to within half a step when alone. What raises the
-answer for the mosaic should lie in the tile of the high one.
+of a low one, of four patients, which the network answers above 3.5 and below 2.5 when alone. What raises the answer for
+the mosaic should lie in the tile of the high one.
 """
 
 from collections.abc import Mapping, Sequence
