@@ -32,7 +32,7 @@ from medxai.metrics.road import NoisyLinear, solve
 from medxai.metrics.scene import Scene
 from medxai.metrics.sufficiency import ROAD_LEVELS, road
 from medxai.metrics.units import Voxels
-from medxai.model.scoring import Scorer
+from medxai.model.scoring import Scorer, laid_out
 from tests.peers import grad_cam_library
 
 CLASS = 3
@@ -53,6 +53,15 @@ def our_areas(model: nn.Module, image: Tensor, values: Tensor) -> tuple[float, f
     removal = Perturbation(Voxels(), Constant(), even_levels(100))
     probe = Probe(values, image[0], Scorer(model, ClassScore(CLASS), "softmax"), perturbation=removal)
     return deletion(probe), insertion(probe)
+
+
+def passes(model: nn.Module, image: Tensor, _values: Tensor) -> str:
+    """As many forward passes, in our batches and layout, as both curves take: what no masking can save."""
+    batch = laid_out(image.expand(16, -1, -1, -1))
+    with torch.no_grad():
+        for start in range(0, 202, len(batch)):
+            model(batch[: 202 - start])
+    return "202 forward passes and nothing else"
 
 
 class Given:
@@ -194,7 +203,12 @@ def main() -> None:
     warnings.simplefilter("ignore")
     asked = question(chosen.side)
     our_areas(*question(64))
-    areas = {"medxai": our_areas, "torchcam": torchcam_areas, "Quantus (deletion alone)": quantus_curve}
+    areas = {
+        "medxai": our_areas,
+        "torchcam": torchcam_areas,
+        "Quantus (deletion alone)": quantus_curve,
+        "bound": passes,
+    }
     roads = {"medxai": our_road, "grad-cam": grad_cam_road, "Quantus (accuracy, not score)": quantus_road}
     size = f"1x1x{chosen.side}x{chosen.side}"
     for title, calls in ((f"deletion and insertion, 100 levels, {size}", areas), (f"ROAD, 9 levels, {size}", roads)):
