@@ -34,6 +34,7 @@ from benchmarks.memory import CLEAR, resident
 from benchmarks.methods import network
 from medxai import ClassScore
 from medxai.attribution.bottleneck.iba import IBA, InverseIBA
+from medxai.attribution.bottleneck.input_iba import InputIBA
 from medxai.attribution.bottleneck.noisy import NoisyLayer
 from medxai.attribution.bottleneck.objective import Objective
 from medxai.attribution.bottleneck.search import Bottleneck, Settings
@@ -116,7 +117,7 @@ def searched(model: nn.Module, image: Tensor, layer: str, settings: Settings, *,
 
 
 def flat(code: ModuleType | None, side: int, rounds: int) -> dict[str, dict[str, float]]:
-    """Seconds of one explanation of a film at each block; where beta is searched for, at the deepest."""
+    """Seconds of one explanation of a film at each block; where beta or the voxels are searched, at the deepest."""
     model, image, found = network(2), torch.rand(1, 1, side, side), {}
     for layer in BLOCKS:
         row = {"published settings": timed(partial(explained, IBA(layer=layer, **PUBLISHED), model, image), rounds)}
@@ -126,6 +127,8 @@ def flat(code: ModuleType | None, side: int, rounds: int) -> dict[str, dict[str,
         found[layer] = row
     for method in (IBA, InverseIBA):
         found[layer][f"{method.__name__}, beta found"] = timed(partial(explained, method(layer=layer), model, image), 1)
+    voxels = InputIBA(layer=layer, latent=IBA(**PUBLISHED), **PUBLISHED)
+    found[layer]["InputIBA, as many steps"] = timed(partial(explained, voxels, model, image), 1)
     return found
 
 
