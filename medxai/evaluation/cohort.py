@@ -97,7 +97,7 @@ def by_group(cases: Sequence[Scored], seed: int = 0) -> tuple[CohortRow, ...]:
                     interval(drawn, seed=seed),
                     summary(sample(charged)).mean if metrics()[metric].penalty is not None else nan,
                     summary(drawn).undefined,
-                    {name: summary(sample([score.chance[name] for score in scores])).mean for name in scores[0].chance},
+                    _chance(scores),
                 )
             )
     return tuple(rows)
@@ -135,6 +135,12 @@ def _scores(cases: Sequence[Scored]) -> Mapping[str, Mapping[str, Mapping[str, S
                 raise InputError(f"Case {one.case!r} is in group {one.group!r} twice.")
             own[one.case] = score
     return table
+
+
+def _chance(scores: Sequence[Score]) -> Mapping[str, float]:
+    """The mean of each chance row over the cases that have it: an image or another patient's map may be missing."""
+    names = dict.fromkeys(name for score in scores for name in score.chance)
+    return {name: summary(sample([score.chance.get(name, nan) for score in scores])).mean for name in names}
 
 
 def _sample(scores: Mapping[str, Score], cases: Sequence[Scored]) -> Sample:

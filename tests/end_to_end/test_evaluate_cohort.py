@@ -126,6 +126,21 @@ def test_the_prior_of_a_patient_is_of_all_others():
     assert prior([("a", saliency(left))]).without("a", 2) is None
 
 
+def test_a_chance_row_that_some_cases_lack_is_the_mean_of_the_others(tmp_path):
+    """Of two patients one has a map of zeros: only that one has another's map, and only it has an image."""
+    mask = write(tmp_path, "mask", np.arange(960).reshape(SHAPE) < 90)
+    second = write(tmp_path, "second", np.arange(960).reshape(SHAPE) < 90)
+    empty, full = (
+        write(tmp_path, "zeros", np.zeros(SHAPE)),
+        write(tmp_path, "map", np.random.default_rng(0).random(SHAPE)),
+    )
+    rows = [[empty, mask, full, "a"], [full, second, "", "b"]]
+    path = save(tmp_path / "gaps.csv", ["saliency", "mask", "image", "patient"], rows)
+    (row,) = json.loads(call(path, "--metric", "auroc", "--json"))["metrics"]
+    assert set(row["chance"]) == {"uniform", "centre", "edges", "body", "others", "noise"}
+    assert row["chance"]["others"] == pytest.approx(row["mean"], abs=0.1)
+
+
 def saliency(values):
     grid = Geometry(np.eye(4), tuple(values.shape))
     return Saliency(values, grid, grid, Provenance("test", {}, "", "", (), "", "", 0, "", 0.0, {}), Status())
