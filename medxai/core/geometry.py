@@ -94,8 +94,9 @@ class Geometry:
 
     @property
     def voxel_size(self) -> float:
-        """Volume (3D) or area (2D) of one voxel in `units`: the determinant of the axes, true for sheared grids too."""
-        return float(abs(np.linalg.det(self.affine[:3, :3])))
+        """Volume (3D) or area (2D) that one step along each axis spans, in `units`; true for sheared grids too."""
+        axes = self.affine[:3, : self.ndim]
+        return float(np.sqrt(np.linalg.det(axes.T @ axes)))
 
     @property
     def voxel_size_mm(self) -> float:

@@ -30,6 +30,17 @@ def oblique(seed: int, shape: tuple[int, ...]) -> Geometry:
     return Geometry(affine, shape)
 
 
+def enclosing(seen: Geometry, angle: float) -> Geometry:
+    """A fine grid about all of `seen`, turned in the plane of its first axes."""
+    turn, sides = np.deg2rad(angle), np.array([150, 130, 60])
+    affine = np.eye(4)
+    affine[:2, :2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
+    affine[:3, :3] *= (1.3, 1.6, 1.1)
+    middle = np.where(np.arange(3) < seen.ndim, (sides - 1) / 2, 0)
+    affine[:3, 3] = seen.world((np.array(seen.shape3) - 1) / 2) - affine[:3, :3] @ middle
+    return Geometry(affine, tuple(sides[: seen.ndim].tolist()))
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_linear_field_survives_any_pair_of_grids(seed):
     source = oblique(seed, (14, 15, 16))
@@ -104,3 +115,5 @@ def test_amounts_keep_their_sum_on_every_grid(ndim):
         grid = seen.coarse([(step - 1) / 2] * ndim, [step] * ndim, shape)
         integral = float(saliency.on(grid).nansum()) * grid.voxel_size
         assert integral == pytest.approx(total, rel=1e-5 if step == 1 else 5e-3)
+    grid = enclosing(seen, angle=20)
+    assert float(saliency.on(grid).nansum()) * grid.voxel_size == pytest.approx(total, rel=1e-2)
