@@ -65,7 +65,7 @@ def score_folder(asked: Films, seed: int, as_json: bool) -> None:
     if as_json:
         overall = {"hit": None if isnan(hit) else hit, "iou": None if isnan(iou) else iou, "left_out": list(left)}
         table = {"findings": [row.as_dict() for row in rows], "mean_over_findings": overall}
-        print_json(table | {"films_without_annotation": sorted(found.left_out)} | _chosen(tuning))
+        print_json(table | {"films_without_annotation": len(found.left_out)} | _chosen(tuning))
         return
     _print(rows, tuning)
     for left_out, use in ((found.left_out, "scored"), (frozenset() if tuning is None else tuning.left_out, "tuned on")):
@@ -94,7 +94,7 @@ def _chosen(tuning: "Tuning | None") -> dict[str, Any]:
     if tuning is None:
         return {}
     chosen = {"thresholds": dict(tuning.thresholds), "cutoffs": dict(tuning.cutoffs), "films": len(tuning.films)}
-    return {"tuned": chosen | {"films_without_annotation": sorted(tuning.left_out)}}
+    return {"tuned": chosen | {"films_without_annotation": len(tuning.left_out)}}
 
 
 def _print(rows: "tuple[FindingRow, ...]", tuning: "Tuning | None") -> None:

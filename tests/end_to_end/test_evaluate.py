@@ -326,7 +326,9 @@ def test_films_without_an_annotation_are_counted_and_named(data_dir, tmp_path):
     shutil.copytree(maps, tmp_path / "patient2_study1_view1_frontal")
     words = (tmp_path, folder / "gt_segmentations_val.json", "--preset", "chexlocalize")
     found = json.loads(call(*words, "--json"))
-    assert found["films_without_annotation"] == ["patient2_study1_view1_frontal"]
+    assert found["films_without_annotation"] == 1
+    named = score_films(tmp_path.rglob("*_map.npz"), read_annotations(words[1]))
+    assert named.left_out == {"patient2_study1_view1_frontal"}
     assert {row["films"] for row in found["findings"]} == {1}
     assert "note: films with maps but no annotation, not scored: 1" in call(*words)
     shutil.rmtree(tmp_path / maps.name)
