@@ -166,7 +166,5 @@ def test_with_the_prior_of_a_gan_the_map_lies_on_the_evidence_in_a_batch_as_alon
 def test_the_prior_of_a_gan_is_for_two_dimensions_and_no_other_has_a_name():
     with pytest.raises(UsageError, match="images in 2D"):
         InputIBA(layer="act", prior="gan")(Coarse(3).eval(), small(3, 0)[0], TARGET)
-    with pytest.raises(
-        (UsageError, TypeError), match="prior"
-    ):  # run-time types refuse it first
+    with pytest.raises((UsageError, TypeError), match="prior"):  # run-time types refuse it first
         InputIBA(prior="gam")
