@@ -89,14 +89,15 @@ def test_seeds_tell_how_far_they_differ(ndim):
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 @pytest.mark.parametrize("method", [IBA, InverseIBA, InputIBA, RegressionIBA])
-def test_a_score_below_that_of_noise_is_noticed_where_the_map_has_no_sign(method, sign):
+def test_what_scores_below_noise_has_no_evidence_unless_the_map_has_a_sign(method, sign):
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2))
     model[0].weight.data.fill_(1.0)
     model[4].weight.data.fill_(sign)
     found = attributed(method(layer="1", beta=0.1, **BRIEF), model.eval(), images(2))[0]
     assert ((found.details["noise score"] > found.details["clean score"]) == (sign < 0)).all()
     signed = method is RegressionIBA
-    assert any("noise scores above the image" in one for one in found.notices) == (sign < 0 and not signed)
+    assert all("noise scores above the image" in str(one) for one in found.status) == (sign < 0 and not signed)
+    assert all(one.ok for one in found.status) == (sign > 0 or signed)
     assert ((found.maps.sum((1, 2)) < 0) == (sign < 0 and signed)).all()
 
 

@@ -16,6 +16,7 @@ from medxai.attribution.passes import Pass
 from medxai.attribution.status import judge
 from medxai.core.layer import Layer
 from medxai.core.protocols import Attribution, Traits
+from medxai.core.saliency import Status
 from medxai.errors import UsageError
 from medxai.model.capture import Captured
 from medxai.model.footprint import sited
@@ -23,6 +24,7 @@ from medxai.model.footprint import sited
 Beta = float | Literal["auto"]
 _ROUNDS = 6
 _BRACKET = (-3.0, 3.0)
+_LOW = "noise scores above the image: cohort statistics may score less, and RegressionIBA shows what lowers a score"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,24 +162,25 @@ class IBA(LayerMethod):
         return tuple(width / step if step else 0.0 for width, step in zip(widths, jump, strict=True))
 
     def _attribution(self, seen: Pass, layer: Layer, told: dict[str, Tensor]) -> Attribution:
-        maps, scores = told.pop("map"), told["clean score"]
+        maps = told.pop("map")
         return Attribution(
             maps,
-            scores,
-            judge(maps, maps, scores, told["effect"], "effect of noise"),
+            told["clean score"],
+            self._judged(maps, told),
             layer.name,
-            (*layer.notices, *seen.remarks, *self._about_noise(told)),
+            (*layer.notices, *seen.remarks),
             layer.footprint,
             told,
             "bits",
         )
 
-    def _about_noise(self, told: dict[str, Tensor]) -> tuple[str, ...]:
-        """A notice where noise scores above an image, so that to keep or break its score is to keep or break it low."""
-        above = (told["effect"] > 0) & (told["noise score"] > told["clean score"])
-        if self._signed or self.aim not in {"retain", "deviation"} or not bool(above.any()):
-            return ()
-        return ("noise scores above the image: the map shows what lowers the score, not what speaks for it",)
+    def _judged(self, maps: Tensor, told: dict[str, Tensor]) -> tuple[Status, ...]:
+        """No map where noise scores above the image: to keep or to break its score would be to keep or break it low."""
+        found = judge(maps, maps, told["clean score"], told["effect"], "effect of noise")
+        if self._signed or self.aim not in {"retain", "deviation"}:
+            return found
+        low = told["noise score"] > told["clean score"]
+        return tuple(Status(_LOW) if one.ok and bool(below) else one for one, below in zip(found, low, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)
