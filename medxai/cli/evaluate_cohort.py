@@ -44,7 +44,7 @@ class How:
         domain = read_domain(line.paths["domain"], self.spacing, self.options) if "domain" in line.paths else None
         mask = read_region(line.paths["mask"], line.label, self.spacing, self.options)
         saliency = medxai.load_overlay(line.paths["saliency"], self.options.nan)
-        others = prior.without(line.patient, saliency.data.ndim)
+        others = prior.without(line.patient, mask.geometry)
         chance = Chance(image, () if others is None else (others,), self.noise, self.places, self.seed)
         found = evaluate(saliency, mask, self.names, self.options, self.preset, chance, domain)
         whole = self.preset == "full" and self.names is None
@@ -79,6 +79,11 @@ class Line:
     def group(self) -> str:
         """The method or checkpoint, "" where the table compares none."""
         return self.words.get("group", "")
+
+    @property
+    def target(self) -> tuple[str, int | None]:
+        """The group and the label: maps of one target show where such maps point whoever the patient is."""
+        return self.group, self.label
 
 
 def read_lines(path: Path, needed: Sequence[str]) -> tuple[Line, ...]:
@@ -125,14 +130,14 @@ def score_table(path: Path, how: How, as_json: bool) -> None:
     lines = read_lines(path, ("saliency", "mask"))
     with steps(len(lines) + 1) as step:
         step("other patients")
-        priors = {group: _prior(lines, group, how.options.nan) for group in {line.group for line in lines}}
+        priors = {target: _prior(lines, target, how.options.nan) for target in {line.target for line in lines}}
         from medxai.evaluation.cohort import by_group, contrasts
         from medxai.evaluation.together import together
 
         cases = []
         for number, line in enumerate(lines, 1):
             step(f"case {number}")
-            cases.append(how.score(line, priors[line.group]))
+            cases.append(how.score(line, priors[line.target]))
         rows, pairs, pooled = by_group(cases, how.seed), contrasts(cases, how.seed), together(cases, how.seed)
     if as_json:
         whole: dict[str, Any] = {"metrics": [row.as_dict() for row in rows], "cases": [_case(one) for one in cases]}
@@ -146,11 +151,11 @@ def score_table(path: Path, how: How, as_json: bool) -> None:
         typer.echo(f"note: {notice} ({count} of {len(cases)} maps)")
 
 
-def _prior(lines: Sequence[Line], group: str, nan: float | None) -> "Prior":
+def _prior(lines: Sequence[Line], target: tuple[str, int | None], nan: float | None) -> "Prior":
     import medxai
     from medxai.evaluation.prior import prior
 
-    own = [line for line in lines if line.group == group]
+    own = [line for line in lines if line.target == target]
     return prior((line.patient, medxai.load_overlay(line.paths["saliency"], nan)) for line in own)
 
 

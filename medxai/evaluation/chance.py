@@ -9,6 +9,7 @@ from medxai.core.resample import read_on
 from medxai.core.saliency import Saliency
 from medxai.core.volume import Volume
 from medxai.errors import GeometryError
+from medxai.evaluation.prior import turned
 from medxai.metrics import chance
 from medxai.metrics.permutation import permutation
 from medxai.metrics.reading import Reading
@@ -21,8 +22,8 @@ class Chance:
     """What to compare with besides a uniform map and a centre prior.
 
     `image` adds the map of its edges and that of the body in it; `others`, saliency of other patients for the same
-    target (or plain maps, as of `medxai.evaluation.prior`), adds their mean; `noise` adds a map of random values;
-    `places` lays the finding at that many other places of the field and states the share of them that score as well.
+    target (or plain maps whose axes run as the annotation's, as of `medxai.evaluation.prior`), adds their mean; `noise`
+    adds a map of random values; `places` lays the finding at that many other places of the field and states the share of them that score as well.
     """
 
     image: Volume | None = None
@@ -55,9 +56,7 @@ class Rows:
             maps["edges"] = chance.edges(values, mean, grid.spacing)
             maps["body"] = chance.body(values, mean)
         if asked.others:
-            maps["others"] = chance.others(
-                values, [one.data if isinstance(one, Saliency) else one for one in asked.others]
-            )
+            maps["others"] = chance.others(values, [self._turned(one) for one in asked.others])
         if asked.noise:
             maps["noise"] = chance.noise(values, asked.seed)
         return {name: self.reading.of(values) for name, values in maps.items()}
@@ -77,6 +76,11 @@ class Rows:
         asked = {spec.name: (spec.fn, spec.better) for spec in specs if spec.needs == "mask" and spec.uniform}
         found = permutation(self.reading, asked, self.against.places, self.against.seed)
         return {name: float(row.p) for name, row in found.items() if not isnan(row.p)}
+
+    def _turned(self, other: Saliency | Map) -> Map:
+        if not isinstance(other, Saliency):
+            return other
+        return turned(other.data, other.geometry.axcodes, self.reading.grid.axcodes)
 
     @cached_property
     def _share(self) -> float | None:

@@ -60,7 +60,10 @@ def body(saliency: Map, image: Map) -> Map:
 
 
 def others(saliency: Map, maps: Sequence[torch.Tensor]) -> Map:
-    """The mean map of other patients, corner laid on corner and each weighing the same; nothing is registered."""
+    """The mean map of other patients, their axes as those of `saliency`, corner on corner and each weighing the same.
+
+    Nothing is registered.
+    """
     total = torch.zeros_like(saliency)
     mode = {2: "bilinear", 3: "trilinear"}[saliency.ndim]
     for values in maps:

@@ -119,11 +119,12 @@ def test_the_prior_of_a_patient_is_of_all_others():
     left, right = torch.zeros(64, 64), torch.zeros(32, 32)
     left[:, :32], right[:, 16:] = 5, 0.1
     known = prior([("a", saliency(left)), ("a", saliency(3 * left)), ("b", saliency(right)), ("c", saliency(-left))])
-    torch.testing.assert_close(known.without("a", 2), (right > 0) / 512)
-    torch.testing.assert_close(known.without("b", 2), 2 * (right == 0) / 512)
-    torch.testing.assert_close(known.without("c", 2), known.without("a", 2) + known.without("b", 2))
-    assert known.without("a", 3) is None
-    assert prior([("a", saliency(left))]).without("a", 2) is None
+    film, volume = Geometry(np.eye(4), (64, 64)), Geometry(np.eye(4), (64, 64, 1))
+    torch.testing.assert_close(known.without("a", film), (right > 0) / 512)
+    torch.testing.assert_close(known.without("b", film), 2 * (right == 0) / 512)
+    torch.testing.assert_close(known.without("c", film), known.without("a", film) + known.without("b", film))
+    assert known.without("a", volume) is None
+    assert prior([("a", saliency(left))]).without("a", film) is None
 
 
 def test_a_chance_row_that_some_cases_lack_is_the_mean_of_the_others(tmp_path):

@@ -1,0 +1,96 @@
+"""The mean map of other patients lies where their maps do in the patient, and is of the same target."""
+
+import csv
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from medxai.cli.app import app
+from medxai.core.geometry import Geometry
+from medxai.core.saliency import Provenance, Saliency
+from medxai.core.volume import Mask
+from medxai.errors import GeometryError
+from medxai.evaluation import Chance, evaluate
+from medxai.evaluation.prior import turned
+
+SHAPE, AFFINE = (12, 10, 8), np.diag([2.0, 2.0, 3.0, 1.0])
+GRID = Geometry(AFFINE, SHAPE)
+
+
+def spot(low):
+    values = np.zeros(SHAPE, np.float32)
+    values[low : low + 3, 2:5, 1:4] = 1
+    return nib.Nifti1Image(values, AFFINE)
+
+
+def rows_of(folder, head, rows):
+    with (folder / "cohort.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([head, *rows])
+    words = ["evaluate", str(folder / "cohort.csv"), "--metric", "mass_in_mask", "--json"]
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)["metrics"]
+
+
+@pytest.mark.parametrize("axcodes", ["RAS", "LAS", "RPI", "SAR", "PIL"])
+def test_other_patients_lie_in_the_patient_however_masks_are_stored(tmp_path, axcodes):
+    """Three identical patients: the mean map of the two others is the map itself, whatever order the voxels are in."""
+    ornt = nib.orientations.axcodes2ornt(axcodes)
+    rows = []
+    for number in range(3):
+        nib.save(spot(1), tmp_path / f"map{number}.nii.gz")
+        nib.save(spot(1).as_reoriented(ornt), tmp_path / f"mask{number}.nii.gz")
+        rows.append([f"map{number}.nii.gz", f"mask{number}.nii.gz"])
+    (row,) = rows_of(tmp_path, ["saliency", "mask"], rows)
+    assert row["mean"] == pytest.approx(1)
+    (plain,) = rows_of(tmp_path, ["saliency", "mask"], [[r[0], r[0]] for r in rows])
+    assert row["chance"]["others"] == pytest.approx(plain["chance"]["others"], abs=1e-5)
+    assert row["chance"]["others"] > 0.5
+
+
+def test_other_patients_are_of_the_same_label(tmp_path):
+    """Two findings per patient at two places: the maps of one say nothing of where those of the other point."""
+    rows = []
+    for number in range(3):
+        labels = spot(1).get_fdata() + 2 * spot(8).get_fdata()
+        nib.save(nib.Nifti1Image(labels.astype(np.float32), AFFINE), tmp_path / f"mask{number}.nii.gz")
+        for label, low in ((1, 1), (2, 8)):
+            nib.save(spot(low), tmp_path / f"map{number}{label}.nii.gz")
+            rows.append([f"map{number}{label}.nii.gz", f"mask{number}.nii.gz", label, f"p{number}"])
+    head = ["saliency", "mask", "label", "patient"]
+    (both,) = rows_of(tmp_path, head, rows)
+    (first,), (second,) = (rows_of(tmp_path, head, rows[start::2]) for start in (0, 1))
+    alone = (first["chance"]["others"] + second["chance"]["others"]) / 2
+    assert both["chance"]["others"] == pytest.approx(alone, abs=1e-6)
+    assert both["chance"]["others"] > 0.5
+
+
+def test_another_patients_map_is_turned_to_the_annotation():
+    """A map stored from left to right and one stored from right to left, each of one patient with the finding there."""
+    values = torch.from_numpy(spot(1).get_fdata(dtype=np.float32))
+    flipped = Geometry(AFFINE @ np.array([[-1, 0, 0, 11], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]), SHAPE)
+    mask = Mask(values > 0, GRID)
+    other = saliency(values.flip(0), flipped)
+    found = evaluate(saliency(values, GRID), mask, ["mass_in_mask"], chance=Chance(others=(other,)))
+    assert found["mass_in_mask"].chance["others"] == pytest.approx(1)
+
+
+def test_axes_are_turned_and_planes_are_told_apart():
+    values = torch.rand(4, 5, 6)
+    for axcodes in ("LPS", "SAR", "PIL", "AIR"):
+        ornt = nib.orientations.axcodes2ornt(axcodes)
+        move = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), ornt)
+        expected = nib.orientations.apply_orientation(values.numpy(), move)
+        assert np.array_equal(turned(values, "RAS", axcodes).numpy(), expected)
+        assert torch.equal(turned(turned(values, "RAS", axcodes), axcodes, "RAS"), values)
+    assert torch.equal(turned(values[0], "PL", "RA"), values[0].T.flip(0, 1))
+    with pytest.raises(GeometryError, match="two planes"):
+        turned(values[0], "PL", "AS")
+
+
+def saliency(values, grid):
+    return Saliency(values, grid, grid, Provenance("test", {}, "", "", (), "", "", 0, "", 0.0, {}))
