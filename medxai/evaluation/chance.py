@@ -23,7 +23,8 @@ class Chance:
 
     `image` adds the map of its edges and that of the body in it; `others`, saliency of other patients for the same
     target (or plain maps whose axes run as the annotation's, as of `medxai.evaluation.prior`), adds their mean; `noise`
-    adds a map of random values; `places` lays the finding at that many other places of the field and states the share of them that score as well.
+    adds a map of random values; `places` lays the finding at that many other places of the field and states the share
+    of them that score as well.
     """
 
     image: Volume | None = None

@@ -22,9 +22,9 @@ _TOWARDS = {"L": "R", "P": "A", "I": "S"}
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """For each patient and plane ("RAS" of volumes) the sum of the patient's maps, each of mass 1, on 32 cells per axis.
+    """For each patient and plane ("RAS" of volumes) the sum of the patient's maps, each of mass 1.
 
-    Their axes run to the right, the front and the top, in this order.
+    On 32 cells per axis; the axes run to the right, the front and the top, in this order.
     """
 
     sums: Mapping[tuple[str, str], Map]
