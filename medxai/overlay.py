@@ -85,10 +85,12 @@ def load_overlay(path: str | Path, nan: float | None = None) -> Saliency:
     if volume.data.shape[0] != 1:
         raise InputError("A saliency map has one value per voxel.", found=f"{volume.data.shape[0]} channels in {path}")
     data = volume.data[0].to(torch.float32)
+    unread = Status() if nan is None or bool((data != nan).any()) else Status(f"no voxel but {nan:g}, in place of NaN")
     record = _recorded(path)
     if record is None:
-        unknown = Provenance("unknown", {}, "", "", (), "", "", 0, "", 0.0, {}, notices=_FOREIGN)
-        return Saliency(data, volume.geometry, volume.geometry, unknown, source=volume.geometry)
+        told = (*_FOREIGN, *volume.notices)
+        unknown = Provenance("unknown", {}, "", "", (), "", "", 0, "", 0.0, {}, notices=told)
+        return Saliency(data, volume.geometry, volume.geometry, unknown, unread, volume.geometry)
     try:
         facts, status, field = record["provenance"], Status(record["status"]["reason"]), _geometry(record["seen"])
         image = _geometry(record["image"]) if "image" in record else None

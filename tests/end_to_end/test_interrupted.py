@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -87,3 +88,14 @@ def test_a_killed_run_leaves_whole_files(tmp_path: Path) -> None:
     save_overlay(*made(5), tmp_path)
     assert load_overlay(tmp_path / SALIENCY).provenance.seed == 5
     assert sorted(p.name for p in tmp_path.iterdir()) == ["overlay.png", "provenance.json", "saliency.nii.gz"]
+
+
+def test_what_was_put_in_the_place_of_nan_is_told(tmp_path):
+    """A map of which nothing was finite is no map, whatever takes the place of NaN."""
+    values = np.full((4, 5, 6), np.nan, np.float32)
+    for finite in (0, 7):
+        values[0, 0, :finite] = 2.0
+        nib.save(nib.Nifti1Image(values, np.diag([2.0, 2.0, 2.0, 1.0])), tmp_path / "foreign.nii.gz")
+        found = load_overlay(tmp_path / "foreign.nii.gz", nan=1.0)
+        assert any(f"N12: {120 - min(finite, 6)} voxels" in told for told in found.provenance.notices)
+        assert found.status.ok == (finite > 0)
