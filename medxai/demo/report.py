@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 SHOWN = ("pointing_game", "mass_in_mask", "iou_at_mask_size")
 TWO = """\
-Here the same weights judge a scan by its most suspicious patch, so that either lesion is enough. IBA keeps what is
-enough: one lesion; without it a share of the score is left, for the other still speaks. Inverse IBA finds what has to
-go before nothing is left: both. Grad-CAM shows both too, but by construction: before a linear head it maps what each
-place would say by itself, whether the answer rests on it or not, and more of it lies beside the lesions."""
+Here the same weights judge a scan by its most suspicious patch, so that either lesion is enough. IBA asks what is
+enough to keep the score, and may leave one out: "score left" is then what the other still says. Inverse IBA asks what
+has to go before nothing is left, and has to cover both. Grad-CAM maps, before a linear head, what each place would say
+by itself, whether the answer rests on it or not."""
 
 
 def command(out: Path, name: str, factory: str, method: str) -> str:

@@ -78,13 +78,14 @@ def run_demo(out: Path, seed: int = 0, device: str = "auto", plan: Plan = Plan()
         f"{right} of {len(found.margins)} called right."
     )
     console.print(scores_table(found.margins, found.evaluations))
-    console.print(marks_table(list(found.marks.values())))
-    console.print(TWO)
-    first, both = next(iter(found.evaluations)), next(iter(found.marks))
-    console.print(f"The same by hand, for one patient of each kind:\n{command(out, first, FACTORY, 'GradCAM')}")
-    console.print(command(out, both, BY_PATCH, "InverseIBA"))
+    first = next(iter(found.evaluations))
+    console.print(f"The same by hand:\n{command(out, first, FACTORY, 'GradCAM')}")
     console.print(f"Open {out / first / 'overlay.png'}, or its saliency.nii.gz over {image_of(out, first)}.")
-    console.print(f"Open {out / both / PICTURE}: two lesions under Grad-CAM, IBA and Inverse IBA.")
+    if found.marks:
+        both = next(iter(found.marks))
+        console.print(marks_table(list(found.marks.values())))
+        console.print(f"{TWO}\nThe same by hand:\n{command(out, both, BY_PATCH, 'InverseIBA')}")
+        console.print(f"Open {out / both / PICTURE}: two lesions under Grad-CAM, IBA and Inverse IBA.")
 
 
 def _run(out: Path, seed: int, device: str, plan: Plan, step: Callable[[str], None]) -> _Found:

@@ -122,7 +122,7 @@ def test_a_tiny_demo_goes_from_files_to_scores(tmp_path: Path, capsys: pytest.Ca
     assert len(_scores(out, "pointing_game")) == 2
     assert "mean (n = 2)" in said
     assert "chance: uniform" in said
-    first, both = said.strip().splitlines()[-2:]
+    first, both = (line for line in said.splitlines() if line.startswith("Open"))
     assert first.startswith(f"Open {out / 'patient-03' / 'overlay.png'}")
     assert both.startswith(f"Open {out / 'patient-06' / 'two_lesions.png'}")
     with Image.open(out / "patient-06" / "two_lesions.png") as picture:
