@@ -8,10 +8,12 @@ from torch import nn
 
 from medxai.attribution.bottleneck.gan_prior import GanPrior, Generator, features_of
 from medxai.attribution.bottleneck.gate import Gate
-from medxai.attribution.bottleneck.iba import IBA
+from medxai.attribution.bottleneck.iba import IBA, InverseIBA
 from medxai.attribution.bottleneck.input_iba import InputIBA
 from medxai.attribution.bottleneck.noisy import NoisyLayer
+from medxai.attribution.bottleneck.regression import InverseRegressionIBA
 from medxai.attribution.bottleneck.search import Bottleneck
+from medxai.attribution.bottleneck.statistics import FeatureStatistics
 from medxai.attribution.passes import one_pass
 from medxai.core.layer import Layer
 from medxai.core.target import ClassScore
@@ -78,7 +80,7 @@ def test_the_price_is_the_divergence_from_what_passes_both_gates(known):
 @DIMENSIONS
 def test_finds_a_target_finer_than_the_cells_that_guide_it(ndim):
     model, (x, mask) = Coarse(ndim).eval(), small(ndim, 0)
-    latent, brief = IBA(layer="act", beta=0.1, steps=15, copies=4), {"beta": 1.0, "steps": 20, "copies": 4}
+    latent, brief = IBA(layer="act", beta=0.1, steps=15, copies=16), {"beta": 1.0, "steps": 20, "copies": 4}
     with seeded(0, CPU):
         guide = latent(model, x, TARGET)
     with seeded(0, CPU):
@@ -161,6 +163,27 @@ def test_with_the_prior_of_a_gan_the_map_lies_on_the_evidence_in_a_batch_as_alon
     largest = float(together[1].max())
     torch.testing.assert_close(together[1], found(gan, x)[0], rtol=1e-3, atol=1e-3 * largest)
     assert float((together[1] - found(replace(gan, prior="latent"), x)[0]).abs().max()) > 0.01 * largest
+
+
+@DIMENSIONS
+@pytest.mark.parametrize("mean", [-5.0, 5.0])
+def test_a_map_whose_guide_is_degenerate_is_degenerate_and_says_where(mean, ndim):
+    x, brief = torch.cat([small(ndim, seed)[0] for seed in (0, 1)]), {"beta": 0.1, "steps": 2, "copies": 2}
+    one = torch.ones(4, *[1] * ndim)
+    latent = IBA(statistics=FeatureStatistics(mean * one, 0.01 * one, one, 9, "channel", "act"), **brief)
+    with seeded(0, CPU):
+        found = InputIBA(layer="act", latent=latent, **brief)(Coarse(ndim).eval(), x, TARGET)
+    assert (found.details["noise score"] < found.details["clean score"]).all()
+    assert (found.details["latent noise score"] > found.details["clean score"]).all() == (mean > 0)
+    for status in found.status:
+        assert status.reason.startswith("the bottleneck at layer 'act': noise scores above") == (mean > 0)
+        assert status.ok == (mean < 0)
+
+
+@pytest.mark.parametrize("latent", [InverseIBA(), InverseRegressionIBA()])
+def test_a_bottleneck_that_removes_is_no_guide(latent):
+    with pytest.raises(UsageError, match="what passes"):
+        InputIBA(latent=latent)
 
 
 def test_the_prior_of_a_gan_is_for_two_dimensions_and_no_other_has_a_name():

@@ -100,14 +100,15 @@ class IBA(LayerMethod):
         return {name: torch.cat([one[name] for one in found], 1) for name in found[0]}
 
     def _held(self, seen: Pass, layers: Sequence[NoisyLayer], samples: range, seed: int) -> dict[str, Tensor]:
-        neck = Bottleneck.at(seen, layers, samples, seed, inverse=self._inverse)
-        return self._told(neck, self.settings(layers[0], seen))
+        neck = Bottleneck.at(seen, layers, samples, seed, inverse=self.inverse)
+        return self.told(neck, self.settings(layers[0], seen))[1]
 
-    def _told(self, neck: Bottleneck, settings: Settings) -> dict[str, Tensor]:
+    def told(self, neck: Bottleneck, settings: Settings) -> tuple[Found, dict[str, Tensor]]:
+        """The gates of each row, and what they say of each target, (t, n, ...): its "map", and its details."""
         found, beta = self.searched(neck, settings)
         maps = found.bits * neck.contributions(settings).sign() if self._signed else found.bits
         told = {"map": maps, "beta": beta, **_diagnosis(found)}
-        return {name: neck.of_targets(values) for name, values in told.items()}
+        return found, {name: neck.of_targets(values) for name, values in told.items()}
 
     def searched(self, neck: Bottleneck, settings: Settings) -> tuple[Found, Tensor]:
         """The gates of each row, and its beta."""
@@ -124,7 +125,7 @@ class IBA(LayerMethod):
             low, high = torch.where(enough, middle, low), torch.where(enough, high, middle)
         return best, 10**low
 
-    _inverse: ClassVar[bool] = False
+    inverse: ClassVar[bool] = False
     _signed: ClassVar[bool] = False
 
     @property
@@ -166,7 +167,7 @@ class IBA(LayerMethod):
         return Attribution(
             maps,
             told["clean score"],
-            self._judged(maps, told),
+            self.judged(maps, told),
             layer.name,
             (*layer.notices, *seen.remarks),
             layer.footprint,
@@ -174,7 +175,7 @@ class IBA(LayerMethod):
             "bits",
         )
 
-    def _judged(self, maps: Tensor, told: dict[str, Tensor]) -> tuple[Status, ...]:
+    def judged(self, maps: Tensor, told: dict[str, Tensor]) -> tuple[Status, ...]:
         """No map where noise scores above the image: to keep or to break its score would be to keep or break it low."""
         found = judge(maps, maps, told["clean score"], told["effect"], "effect of noise")
         if self._signed or self.aim not in {"retain", "deviation"}:
@@ -192,7 +193,7 @@ class InverseIBA(IBA):
     where nothing is left).
     """
 
-    _inverse: ClassVar[bool] = True
+    inverse: ClassVar[bool] = True
 
     def _loss(self, score: Tensor, stakes: Stakes) -> Tensor:
         return self._objective.destroy(score, stakes)

@@ -13,13 +13,14 @@ from medxai.attribution.bottleneck.search import Bottleneck
 from medxai.attribution.passes import Pass
 from medxai.core.layer import Footprint, Layer
 from medxai.core.protocols import Attribution, Traits
+from medxai.core.saliency import Status
 from medxai.errors import UsageError
 from medxai.model.capture import Captured
 from medxai.model.footprint import sited
 from medxai.model.place import on_image
 
 Prior = Literal["latent", "gan"]
-_IMAGE, _MOST = Layer(""), 1 - 1e-4
+_IMAGE, _MOST, _LATENT = Layer(""), 1 - 1e-4, "latent "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,12 @@ class InputIBA(IBA):
         IBA.__post_init__(self)
         if self.prior not in get_args(Prior):
             raise UsageError("There is no such prior.", expected=f"one of {get_args(Prior)}", found=repr(self.prior))
+        if self.latent.inverse:
+            raise UsageError(
+                "The prior is what passes a bottleneck, not what one removes.",
+                expected="a `latent` that keeps the score, as IBA does",
+                found=type(self.latent).__name__,
+            )
 
     def in_voxels(self, spacing_mm: Callable[[], tuple[float, ...]]) -> "InputIBA":
         """The same method with the sigma_mm of both bottlenecks in voxels."""
@@ -62,15 +69,25 @@ class InputIBA(IBA):
         image = NoisyLayer.of(Captured(replace(_IMAGE, footprint=whole), [seen.images]), self.statistics)
         (layer,) = sited(seen.network, (layers[0].layer,), shape)
         at_layer = Bottleneck.at(seen, layers, samples, seed)
-        gate = self.latent.searched(at_layer, self.latent.settings(layers[0], seen))[0].gate
-        openness = on_image(at_layer.openness(gate), layer.footprint or whole, shape[2:])
+        found, guide = self.latent.told(at_layer, self.latent.settings(layers[0], seen))
+        openness = on_image(at_layer.openness(found.gate), layer.footprint or whole, shape[2:])
         if self.prior == "gan":
-            openness = self.gan.refined(at_layer, gate, openness, image.among(samples))
+            openness = self.gan.refined(at_layer, found.gate, openness, image.among(samples))
         neck = replace(Bottleneck.at(seen, (image,), samples, seed), known=openness.clamp(max=_MOST))
-        return self._told(neck, self.settings(image, seen))
+        told = self.told(neck, self.settings(image, seen))[1]
+        return told | {_LATENT + name: values for name, values in guide.items()}
 
     def _attribution(self, seen: Pass, layer: Layer, told: dict[str, Tensor]) -> Attribution:
-        return super()._attribution(seen, replace(_IMAGE, notices=layer.notices), told)
+        """Degenerate where the bottleneck at the layer is, whose details are told beside those of the image."""
+        maps = told.pop(f"{_LATENT}map")
+        guide = {name.removeprefix(_LATENT): values for name, values in told.items() if name.startswith(_LATENT)}
+        found = super()._attribution(seen, replace(_IMAGE, notices=layer.notices), told)
+        both = zip(found.status, self.latent.judged(maps, guide), strict=True)
+        status = (
+            one if other.ok or not one.ok else Status(f"the bottleneck at layer {layer.name!r}: {other.reason}")
+            for one, other in both
+        )
+        return replace(found, status=tuple(status))
 
 
 METHODS = (InputIBA,)
