@@ -12,6 +12,7 @@ from medxai.cli.evaluate_arun import Judged, OtherModel, OtherWeights, Retrained
 from medxai.cli.evaluate_atlas import Atlas, print_structures
 from medxai.cli.evaluate_cohort import How, score_table
 from medxai.cli.evaluate_films import Films, ReaderPoints, TuneMaps, TuneTruth, score_folder
+from medxai.cli.evaluate_given import CRITERIA, FILMS, MAP, MAP_AND_NETWORK, TABLE, refuse_unused
 from medxai.cli.evaluate_network import (
     Asked,
     AskedLayer,
@@ -96,6 +97,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
     options: ReadOptions = DEFAULT,
 ) -> None:
     """Score a saliency map against an annotation, beside what maps that know nothing would score."""
+    given = dict(locals())
     from medxai.cli.progress import steps
     from medxai.errors import UsageError
 
@@ -106,13 +108,16 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
         if drawings or (model is not None and preset != "arun"):
             raise UsageError("A table of cases names its own annotations, and asks a network by --preset arun alone.")
         if model is not None:
+            refuse_unused(evaluate, given, "A table judged by the criteria of Arun", CRITERIA)
             judge(saliency, Judged(network, retrained, other_model, other_weights, spacing, options), as_json)
             return
+        refuse_unused(evaluate, given, "A table of cases", TABLE)
         score_table(saliency, How(metric, preset, options, spacing, noise, places, seed), as_json)
         return
     if saliency.is_dir():
         if preset != "chexlocalize" or len(drawings) != 1:
             raise UsageError("A folder of maps is scored by --preset chexlocalize, against one annotation file.")
+        refuse_unused(evaluate, given, "A folder of maps", FILMS)
         score_folder(Films(saliency, drawings[0], tune_maps, tune_truth, points), seed, as_json)
         return
     if not drawings:
@@ -128,6 +133,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
 
         told, asked = (None, None) if metric is None else apart(metric)
         asks = bool(asked) or (asked is None and model is not None)
+        refuse_unused(evaluate, given, "This question of a map", MAP_AND_NETWORK if asks else MAP)
         if asks:
             network.complete()
         found = medxai.load_overlay(saliency, options.nan)

@@ -1,0 +1,51 @@
+"""What a way of scoring cannot use is refused by name; two repeats of a case are two, and stay unnamed."""
+
+import pytest
+from typer.testing import CliRunner
+
+from medxai.cli.app import app
+from medxai.errors import UsageError
+
+BESIDE = "--image x --other x --again x --label 1 --mask-image x --atlas x --domain x"
+FILMS = "--tune-maps x --tune-truth x --points x"
+NETWORK = "--weights x --recipe x --target 1 --method GradCAM --layer a --output o --link softmax --factory-arg a=1"
+ARUN = "--retrained x --other-model a:b --other-weights x"
+
+
+def refusal(*words):
+    done = CliRunner().invoke(app, ["evaluate", *map(str, words)])
+    assert isinstance(done.exception, UsageError), done.output
+    return str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("kind", "unused"),
+    [
+        ("table", f"{BESIDE} {FILMS} {NETWORK} {ARUN} --device cpu"),
+        ("criteria", f"{BESIDE} {FILMS} --metric auroc --places 9 --no-noise"),
+        ("films", f"{BESIDE} {NETWORK} {ARUN} --model a:b --metric auroc --places 9 --no-noise --spacing 1,1 --nan 0"),
+        ("map", f"{FILMS} {ARUN} {NETWORK}"),
+        ("map and network", f"{FILMS} {ARUN}"),
+        ("map and no question", "--model a:b --weights x"),
+    ],
+)
+def test_options_without_a_use_are_refused_by_name(tmp_path, kind, unused):
+    """Before any file is opened: none of those named here exists."""
+    words = {
+        "table": ["none.csv"],
+        "criteria": ["none.csv", "--preset", "arun", "--model", "a:b", "--method", "GradCAM"],
+        "films": [tmp_path, "truth.json", "--preset", "chexlocalize"],
+        "map": ["map.nii.gz", "mask.nii.gz"],
+        "map and network": ["map.nii.gz", "mask.nii.gz", "--model", "a:b", *NETWORK.split()],
+        "map and no question": ["map.nii.gz", "mask.nii.gz", "--metric", "auroc"],
+    }[kind]
+    said = refusal(*words, *unused.split())
+    names = [word.replace("--no-noise", "--noise") for word in unused.split() if word.startswith("--")]
+    assert "makes no use of" in said
+    assert [name for name in names if name not in said] == []
+    for name in ("--preset", "--seed", "--json"):
+        assert name not in said
+
+
+def test_one_option_without_a_use_is_enough():
+    assert "--atlas." in refusal("none.csv", "--atlas", "x")
