@@ -32,17 +32,17 @@ def print_together(rows: "Sequence[Together]") -> None:
         ]
     )
     typer.echo("* at the threshold best for these cases: an upper bound")
-    print_table(
-        [
-            {
-                "group": row.group,
-                "lesions of mL (cm2 of a film)": f"{stratum.smallest:g} to {stratum.largest:g}",
-                "lesions": str(stratum.lesions),
-                "recall": said(stratum.recall),
-                "mean part covered": said(stratum.covered),
-            }
-            for row in rows
-            for stratum in row.strata
-            if stratum.lesions
-        ]
-    )
+    sizes = [
+        {
+            "group": row.group,
+            "lesions of mL (cm2 of a film)": f"{stratum.smallest:g} to {stratum.largest:g}",
+            "lesions": str(stratum.lesions),
+            "recall": said(stratum.recall),
+            "mean part covered": said(stratum.covered),
+        }
+        for row in rows
+        for stratum in row.strata
+        if stratum.lesions
+    ]
+    if sizes:
+        print_table(sizes)

@@ -20,14 +20,16 @@ from medxai.metrics.thresholds import Sweep
 from medxai.statistics.interval import Interval, interval
 from medxai.statistics.sample import sample
 
+_NO_SIZE = "the pixel size is unknown: not in froc and strata"
+
 
 @dataclass(frozen=True)
 class Together:
-    """A group's `cases` with curves, why the others have none, and what is asked of them together.
+    """A group's `cases` with curves, and what is asked of them together; `undefined` counts what is not in all of it.
 
     `best_f1` and both box accuracies take the threshold that is best for these very cases: upper bounds. The threshold
     of `tuned_iou` and `tuned_dice` is for each patient the one with the largest mean overlap over the other patients.
-    `froc` and `strata` count every case: the lesions of a map that says nothing are missed.
+    `froc` and `strata` count every case whose pixel size is known: the lesions of a map that says nothing are missed.
     """
 
     group: str
@@ -88,19 +90,21 @@ def _of(group: str, own: Sequence[tuple[str, Parts]], seed: int) -> Together:
         for columns in ([one.iou for one in sweeps], [one.dice for one in sweeps])
     )
     peaks = [one.peaks for _, one in own if one.peaks is not None]
+    undefined = Counter(one.reason for _, one in own if one.reason)
+    undefined.update([_NO_SIZE] * (len(own) - len(peaks)))
     lesions = [lesion for _, one in own for lesion in one.lesions or ()]
     return Together(
         group,
         len(curves),
-        Counter(one.reason for _, one in own if one.reason),
+        undefined,
         pooled_best_f1(sweeps),
         pooled_average_precision([one.histogram for one in curves]),
         box_accuracy([one.boxes for one in curves]),
         box_accuracy_v2([one.boxes for one in curves]),
         interval(ious, seed=seed),
         interval(dices, seed=seed),
-        froc_score(peaks) if len(peaks) == len(own) else Undefined("the pixel size is unknown"),
-        by_size(lesions) if len(peaks) == len(own) else (),
+        froc_score(peaks) if peaks else Undefined(_NO_SIZE),
+        by_size(lesions) if peaks else (),
     )
 
 
