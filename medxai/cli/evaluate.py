@@ -1,5 +1,6 @@
 """The command that scores: a map, a folder of chest-film maps, or a table of cases, against annotations."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from math import isnan
@@ -147,12 +148,12 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
         step("scoring")
         scored = evaluate_labels(found, drawn, told, options, preset, chance, within)
         grid = next(iter(drawn.values())).geometry
-        repeats = {path.name: medxai.load_overlay(path, options.nan) for path in again or ()}
-        repeated = sensitivity_to(found, repeats, grid)
+        repeats = {f"again {n}": medxai.load_overlay(path, options.nan) for n, path in enumerate(again or (), 1)}
+        repeated = {name: _plain(asdict(row)) for name, row in sensitivity_to(found, repeats, grid).items()}
         shared = () if atlas is None else structures(found, medxai.read_volume(atlas, options=options), options)
         step("asking")
         answers = network.ask(found, shown, asked, preset, within) if asks and shown is not None else ()
-    _show(scored, answers, {name: asdict(agreement) for name, agreement in repeated.items()}, shared, as_json)
+    _show(scored, answers, repeated, [path.name for path in again or ()], shared, as_json)
 
 
 def _annotations(
@@ -174,17 +175,19 @@ def _annotations(
 def _show(
     scored: "Mapping[str, Evaluation]",
     answers: "Sequence[Score]",
-    repeated: Mapping[str, Any],
+    repeated: Mapping[str, Mapping[str, Any]],
+    files: Sequence[str],
     shared: "Sequence[Structure]",
     as_json: bool,
 ) -> None:
+    from medxai.cli import names
     from medxai.cli.report import print_json, print_table, show_evaluation, show_scores
 
     if as_json:
         whole: dict[str, Any] = {name: evaluation.as_dict() for name, evaluation in scored.items()}
         whole = whole[""] if list(whole) == [""] else {"annotations": whole}
         whole |= {"asked": [score.as_dict() for score in answers]} if answers else {}
-        whole |= {"again": {name: _plain(row) for name, row in repeated.items()}} if repeated else {}
+        whole |= {"again": repeated} if repeated else {}
         whole |= {"structures": [_plain(asdict(row)) for row in shared]} if shared else {}
         print_json(whole)
         return
@@ -199,7 +202,8 @@ def _show(
         show_scores(answers)
     if repeated:
         typer.echo("the same case again:")
-        print_table([{"map": name, **{key: _plain(row)[key] for key in row}} for name, row in repeated.items()])
+        shown = [names.said(file, sys.stdout.isatty()) for file in files]
+        print_table([{"map": n, "file": file, **repeated[n]} for n, file in zip(repeated, shown, strict=True)])
     print_structures(shared)
 
 

@@ -1,5 +1,10 @@
 """What a way of scoring cannot use is refused by name; two repeats of a case are two, and stay unnamed."""
 
+import json
+import sys
+
+import nibabel as nib
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -49,3 +54,25 @@ def test_options_without_a_use_are_refused_by_name(tmp_path, kind, unused):
 
 def test_one_option_without_a_use_is_enough():
     assert "--atlas." in refusal("none.csv", "--atlas", "x")
+
+
+def test_repeats_of_one_name_are_two_and_stay_unnamed(tmp_path, monkeypatch):
+    """Two trainings that wrote the same file name into two folders: the first repeats the map, the second does not."""
+    rng = np.random.default_rng(0)
+    first, second = (rng.random((8, 8, 8)).astype(np.float32) for _ in range(2))
+    words = ["evaluate"]
+    for folder, values in (("own", first), ("mask", first > 0.5), ("one", first), ("two", second)):
+        (tmp_path / folder).mkdir()
+        path = tmp_path / folder / f"{'mask' if folder == 'mask' else 'DOE JANE'}.nii.gz"
+        nib.save(nib.Nifti1Image(values.astype(np.float32), np.eye(4)), path)
+        words += [*(["--again"] if folder in {"one", "two"} else []), str(path)]
+    words += ["--metric", "auroc"]
+    monkeypatch.setattr(sys, "argv", ["medxai", *words])
+    found = json.loads(CliRunner().invoke(app, [*words, "--json"], catch_exceptions=False).stdout)["again"]
+    assert found["again 1"]["spearman"] == pytest.approx(1)
+    assert abs(found["again 2"]["spearman"]) < 0.3
+    for flags, named in (([], False), (["--show-names"], True)):
+        monkeypatch.setattr(sys, "argv", ["medxai", *words, *flags])
+        shown = CliRunner().invoke(app, words, catch_exceptions=False).stdout
+        assert ("DOE JANE" in shown) == named
+        assert "again 2" in shown
