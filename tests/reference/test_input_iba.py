@@ -162,7 +162,7 @@ def test_with_the_prior_of_a_gan_the_map_lies_on_the_evidence_in_a_batch_as_alon
     x = shown[1][0]
     largest = float(together[1].max())
     torch.testing.assert_close(together[1], found(gan, x)[0], rtol=1e-3, atol=1e-3 * largest)
-    assert float((together[1] - found(replace(gan, prior="latent"), x)[0]).abs().max()) > 0.01 * largest
+    assert float((together[1] - found(replace(gan, prior="latent", gan=GanPrior()), x)[0]).abs().max()) > 0.01 * largest
 
 
 @DIMENSIONS
@@ -184,6 +184,62 @@ def test_a_map_whose_guide_is_degenerate_is_degenerate_and_says_where(mean, ndim
 def test_a_bottleneck_that_removes_is_no_guide(latent):
     with pytest.raises(UsageError, match="what passes"):
         InputIBA(latent=latent)
+
+
+def test_the_critic_reads_nothing_where_the_layer_is_dead():
+    """Channels that never fire in the image fire where the generator shows dark voxels, and stand out there."""
+    model, (x, mask) = Coarse(2).eval(), small(2, 0)
+    with torch.no_grad():
+        model.edge.weight[1:3, :, 1, 1] = -3.0
+    latent = IBA(layer="act", beta=0.1, steps=12, copies=2)
+    opened = []
+    for _ in range(2):
+        with one_pass(model, x, [TARGET], ["act"], graph=False) as seen:
+            layer, image = (NoisyLayer.of(one, None) for one in (seen.captured[0], Captured(Layer(""), [x])))
+            neck = Bottleneck.at(seen, [layer], range(1), 0)
+            gate = latent.searched(neck, latent.settings(layer, seen))[0].gate
+            place = footprint(trace(model, tuple(x.shape)), "act")
+            generator = Generator.of(image, on_image(neck.openness(gate), place, tuple(x.shape[2:])))
+            assert layer.alive[0, :, 0, 0].tolist() == [1, 0, 0, 0]
+            GanPrior().train(generator, layer, gate, seen, 0)
+            opened.append(torch.sigmoid(generator.alpha.detach()))
+        with torch.no_grad():
+            model.edge.weight[1:3] = 0.0  # now they are dead in whatever the generator makes
+    torch.testing.assert_close(*opened)
+    assert float(opened[0][0, 0][mask].mean()) > 1.1 * float(opened[0][0, 0][~mask].mean())
+
+
+def test_a_gan_shows_the_network_no_more_than_there_is_room_for():
+    model, (x, _), sizes = Coarse(2).eval(), small(2, 0), list[int]()
+    brief = {"steps": 2, "copies": 2, "beta": 0.1}
+    wide, narrow = (
+        InputIBA(
+            layer="act",
+            latent=IBA(voxels=voxels, **brief),
+            prior="gan",
+            gan=GanPrior(steps=3),
+            voxels=voxels,
+            **brief,
+        )
+        for voxels in (2**21, 4 * x.numel())
+    )
+    with seeded(0, CPU):
+        expected = wide(model, x, TARGET).maps
+    handle = model.edge.register_forward_hook(lambda _module, given, _output: sizes.append(len(given[0])))
+    with seeded(0, CPU):
+        found = narrow(model, x, TARGET)
+    handle.remove()
+    assert max(sizes) == 4
+    assert found.status[0].ok
+    assert float(torch.corrcoef(torch.stack([found.maps.flatten(), expected.flatten()]))[0, 1]) > 0.95
+
+
+def test_settings_of_a_gan_that_train_nothing_are_refused():
+    for wrong in ({"steps": -3}, {"batch": 0}, {"clip": 0.0}):
+        with pytest.raises(UsageError, match="no training"):
+            GanPrior(**wrong)
+    with pytest.raises(UsageError, match="No GAN"):
+        InputIBA(gan=GanPrior(steps=5))
 
 
 def test_the_prior_of_a_gan_is_for_two_dimensions_and_no_other_has_a_name():

@@ -7,7 +7,7 @@ Sources: Zhang et al. 2021, Fine-grained neural network explanation by identifyi
 information; Arjovsky et al. 2017, Wasserstein GAN (whose critic has its weights clipped).
 """
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from medxai.attribution.bottleneck.gate import Gate
 from medxai.attribution.bottleneck.noisy import NoisyLayer
-from medxai.attribution.bottleneck.search import Bottleneck
+from medxai.attribution.bottleneck.search import Bottleneck, in_groups
 from medxai.attribution.passes import Pass
 from medxai.errors import UsageError
 from medxai.model.alter import altered
@@ -63,19 +63,33 @@ class GanPrior:
     critic_rate: float = 1e-3
     clip: float = 0.01
 
-    def refined(self, neck: Bottleneck, gate: Gate, openness: Tensor, image: NoisyLayer) -> Tensor:
-        """The opennesses (r, 1, *s) of the pixels, from those where the cells of each row's gate look."""
+    def __post_init__(self) -> None:
+        above = (self.critic_steps, self.batch, self.rate, self.critic_rate, self.clip)
+        if self.steps < 0 or not all(value > 0 for value in above):
+            raise UsageError(
+                "These settings describe no training.",
+                expected="at least 0 steps, and the others above 0",
+                found=repr(self),
+            )
+
+    def refined(self, neck: Bottleneck, gate: Gate, openness: Tensor, image: NoisyLayer, at_once: int) -> Tensor:
+        """The opennesses (r, 1, *s) of the pixels, from those where the cells of each row's gate look.
+
+        No more than `at_once` draws are in the network at a time.
+        """
         rows = []
         for row, start in enumerate(torch.split(openness, 1)):
             sample = row % len(neck.samples)
             one = range(sample, sample + 1)
             own = Gate(gate.openness[row : row + 1], gate.closure[row : row + 1])
             generator = Generator.of(image.among(one), start)
-            self.train(generator, neck.first.among(one), own, neck.seen, neck.seed)
+            self.train(generator, neck.first.among(one), own, neck.seen, neck.seed, at_once)
             rows.append(torch.sigmoid(generator.alpha.detach()))
         return torch.cat(rows)
 
-    def train(self, generator: Generator, layer: NoisyLayer, gate: Gate, seen: Pass, seed: int) -> None:
+    def train(
+        self, generator: Generator, layer: NoisyLayer, gate: Gate, seen: Pass, seed: int, at_once: int = 16
+    ) -> None:
         """Change the generator until the critic cannot tell its features from what passes the gate at the layer."""
         device = layer.features.device
         with seeded(seed, device):
@@ -84,23 +98,26 @@ class GanPrior:
         judge = torch.optim.RMSprop(critic.parameters(), self.critic_rate)
         maker = torch.optim.RMSprop([generator.alpha], self.rate)
         maker.add_param_group({"params": [generator.mean, generator.scale], "lr": self.rate / 10})
+        counts = [len(some) for some in in_groups(self.batch, at_once)]
 
         def judged(features: Features) -> Tensor:
-            verdict: Tensor = critic((features - layer.mean) / layer.std)
-            return verdict.mean()
+            """The share in the mean verdict on a batch; what is dead passes no gate, so nothing may be read there."""
+            verdict: Tensor = critic((features - layer.mean) / layer.std * layer.alive)
+            return verdict.sum() / self.batch
 
-        def made() -> Features:
-            return features_of(generator(self.batch, dice), layer, seen)
+        def made(count: int) -> Features:
+            return features_of(generator(count, dice), layer, seen)
 
-        def real() -> Features:
-            return layer.passed(gate, layer.features, layer.draw(self.batch, dice)).flatten(0, 2)
+        def real(count: int) -> Features:
+            return layer.passed(gate, layer.features, layer.draw(count, dice)).flatten(0, 2)
 
+        shown = torch.no_grad()(made)
         for _ in range(self.steps):
             for _ in range(self.critic_steps):
-                _descend(judge, lambda: judged(made().detach()) - judged(real()))
+                _descend(judge, (judged(shown(count)) - judged(real(count)) for count in counts))
                 for weight in critic.parameters():
                     weight.data.clamp_(-self.clip, self.clip)
-            _descend(maker, lambda: -judged(made()))
+            _descend(maker, (-judged(made(count)) for count in counts))
 
 
 def features_of(images: Images, layer: NoisyLayer, seen: Pass) -> Features:
@@ -141,8 +158,10 @@ def _critic(features: Features) -> nn.Module:
     ).to(features.device)
 
 
-def _descend(optimiser: torch.optim.Optimizer, loss: Callable[[], Tensor]) -> None:
+def _descend(optimiser: torch.optim.Optimizer, losses: Iterable[Tensor]) -> None:
+    """One step on the sum of the losses, each let go of before the next is computed."""
     optimiser.zero_grad()
     with torch.enable_grad():
-        loss().backward()  # type: ignore[no-untyped-call]
+        for loss in losses:
+            loss.backward()  # type: ignore[no-untyped-call]
     optimiser.step()

@@ -46,6 +46,12 @@ class InputIBA(IBA):
         IBA.__post_init__(self)
         if self.prior not in get_args(Prior):
             raise UsageError("There is no such prior.", expected=f"one of {get_args(Prior)}", found=repr(self.prior))
+        if self.prior != "gan" and self.gan != GanPrior():
+            raise UsageError(
+                "No GAN learns this prior.",
+                expected="prior='gan' with the settings of one",
+                found=f"prior={self.prior!r}",
+            )
         if self.latent.inverse:
             raise UsageError(
                 "The prior is what passes a bottleneck, not what one removes.",
@@ -72,7 +78,8 @@ class InputIBA(IBA):
         found, guide = self.latent.told(at_layer, self.latent.settings(layers[0], seen))
         openness = on_image(at_layer.openness(found.gate), layer.footprint or whole, shape[2:])
         if self.prior == "gan":
-            openness = self.gan.refined(at_layer, found.gate, openness, image.among(samples))
+            room = self.settings(layers[0], seen).at_once
+            openness = self.gan.refined(at_layer, found.gate, openness, image.among(samples), room)
         neck = replace(Bottleneck.at(seen, (image,), samples, seed), known=openness.clamp(max=_MOST))
         told = self.told(neck, self.settings(image, seen))[1]
         return told | {_LATENT + name: values for name, values in guide.items()}
