@@ -142,7 +142,9 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
             drawings, labels or [], lambda path, label: read_region(path, label, spacing, options, mask_image)
         )
         within = None if domain is None else read_domain(domain, spacing, options)
-        shown = None if image is None else medxai.read_volume(image, options=options)
+        shown, labelled = (
+            None if path is None else medxai.read_volume(path, options=options) for path in (image, atlas)
+        )
         others = tuple(medxai.load_overlay(path, options.nan) for path in other or ())
         chance = Chance(shown, others, noise, places, seed)
         step("scoring")
@@ -150,7 +152,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
         grid = next(iter(drawn.values())).geometry
         repeats = {f"again {n}": medxai.load_overlay(path, options.nan) for n, path in enumerate(again or (), 1)}
         repeated = {name: _plain(asdict(row)) for name, row in sensitivity_to(found, repeats, grid).items()}
-        shared = () if atlas is None else structures(found, medxai.read_volume(atlas, options=options), options)
+        shared = ((), ()) if labelled is None else structures(found, labelled, options, within)
         step("asking")
         answers = network.ask(found, shown, asked, preset, within) if asks and shown is not None else ()
     _show(scored, answers, repeated, [path.name for path in again or ()], shared, as_json)
@@ -177,9 +179,10 @@ def _show(
     answers: "Sequence[Score]",
     repeated: Mapping[str, Mapping[str, Any]],
     files: Sequence[str],
-    shared: "Sequence[Structure]",
+    shared: "tuple[Sequence[Structure], Sequence[str]]",
     as_json: bool,
 ) -> None:
+    structures, remarks = shared
     from medxai.cli import names
     from medxai.cli.report import print_json, print_table, show_evaluation, show_scores
 
@@ -188,7 +191,8 @@ def _show(
         whole = whole[""] if list(whole) == [""] else {"annotations": whole}
         whole |= {"asked": [score.as_dict() for score in answers]} if answers else {}
         whole |= {"again": repeated} if repeated else {}
-        whole |= {"structures": [_plain(asdict(row)) for row in shared]} if shared else {}
+        whole |= {"structures": [_plain(asdict(row)) for row in structures]} if structures else {}
+        whole |= {"structures_notices": list(remarks)} if remarks else {}
         print_json(whole)
         return
     said: tuple[str, ...] = ()
@@ -204,7 +208,7 @@ def _show(
         typer.echo("the same case again:")
         shown = [names.said(file, sys.stdout.isatty()) for file in files]
         print_table([{"map": n, "file": file, **repeated[n]} for n, file in zip(repeated, shown, strict=True)])
-    print_structures(shared)
+    print_structures(structures, remarks)
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,8 +16,8 @@ Atlas = Annotated[
 ]
 
 
-def print_structures(rows: "Sequence[Structure]") -> None:
-    """One line per structure, the one with the largest share first; 0 is what is in none."""
+def print_structures(rows: "Sequence[Structure]", notices: Sequence[str]) -> None:
+    """One line per structure, the one with the largest share first; 0 is what is in none; then the notices."""
     from medxai.cli.report import print_table, said
 
     if not rows:
@@ -38,3 +38,5 @@ def print_structures(rows: "Sequence[Structure]") -> None:
             for row in sorted(rows, key=lambda row: 0 if isnan(row.share) else -row.share)
         ]
     )
+    for notice in notices:
+        typer.echo(f"note: {notice}")

@@ -8,8 +8,10 @@ from medxai.errors import MaskError
 _CLOSE = 0.1  # mm, or voxels
 
 
-def paired(image: Geometry, mask: Geometry, *, same_grid: bool = False, other_grid: bool = False) -> tuple[str, ...]:
-    """What there is to notice where a mask on the grid `mask` is compared with an image on the grid `image`.
+def paired(
+    image: Geometry, mask: Geometry, *, same_grid: bool = False, other_grid: bool = False, what: str = "mask"
+) -> tuple[str, ...]:
+    """What there is to notice where a mask on the grid `mask`, called `what`, is compared with one on `image`.
 
     A mask is read where its own header places it. Raises `MaskError` where that would be by chance: grids of unknown
     units that are not one grid, a flat mask and a volume, and a mask of the image's shape that lies elsewhere, whose
@@ -19,31 +21,28 @@ def paired(image: Geometry, mask: Geometry, *, same_grid: bool = False, other_gr
         return ()  # who lays one on the other refuses
     if 2 in (image.ndim, mask.ndim) and (image.shape3[2] > 1) != (mask.shape3[2] > 1):
         raise _apart(
-            "One of mask and image is flat, the other a volume.", image, mask, "N15", "Give the volume's mask."
+            f"One of {what} and image is flat, the other a volume.", image, mask, "N15", f"Give the volume's {what}."
         )
     close = _CLOSE if image.units == "mm" else 1e-3
     if mask.distance(image) <= close:
         return ()
     if image.units == "unknown":
-        problem = (
-            "Mask and image state no place in the patient and are not one grid, so no voxel of them can be matched."
-        )
+        problem = f"{what.capitalize()} and image state no place in the patient and are not one grid."
         raise _apart(
-            problem, image, mask, "M02", "Give a mask of the image's own size, or files that state their place."
+            problem, image, mask, "M02", f"Give {what} and image of one size, or files that state their place."
         )
     if same_grid:
         raise _apart(
-            "The mask is not on the grid of the image.", image, mask, "M01", "Leave strict_grid out, or resample it."
+            f"The {what} is not on the grid of the image.", image, mask, "M01", "Leave strict_grid out, or resample it."
         )
     if _same_voxels(image, mask):
-        return ("M02: the mask's axes run in another order or direction: read by position",)
+        return (f"M02: the {what}'s axes run in another order or direction: read by position",)
     if mask.shape3 == image.shape3 and not other_grid:
-        problem = (
-            f"The mask has the image's shape and lies elsewhere, up to {mask.distance(image):.3g} mm apart at a corner."
-        )
-        remedy = "Repair the mask's header; if it is right, permit it with other_grid=True (--other-grid)."
+        apart = f"up to {mask.distance(image):.3g} mm apart at a corner"
+        problem = f"The {what} has the image's shape and lies elsewhere, {apart}."
+        remedy = f"Repair the {what}'s header; if it is right, permit it with other_grid=True (--other-grid)."
         raise _apart(problem, image, mask, "M02", remedy)
-    return ("M01: the mask is on another grid than the image: the map is read at the mask's voxels",)
+    return (f"M01: the {what} is on another grid than the image: the map is read at the {what}'s voxels",)
 
 
 def _same_voxels(image: Geometry, mask: Geometry) -> bool:
@@ -61,4 +60,4 @@ def _same_voxels(image: Geometry, mask: Geometry) -> bool:
 
 
 def _apart(problem: str, image: Geometry, mask: Geometry, code: str, remedy: str) -> MaskError:
-    return MaskError(problem, expected=f"a mask on {image}", found=f"{mask}", remedy=remedy, code=code)
+    return MaskError(problem, expected=f"one on {image}", found=f"{mask}", remedy=remedy, code=code)

@@ -4,23 +4,35 @@ import torch
 
 from medxai.core.pairing import paired
 from medxai.core.saliency import Saliency
-from medxai.core.volume import Volume
-from medxai.errors import MaskError
+from medxai.core.volume import Mask, Volume
+from medxai.errors import GeometryError, MaskError
 from medxai.io.options import DEFAULT, ReadOptions
 from medxai.metrics.atlas import Structure, by_structure
 
 
-def structures(saliency: Saliency, atlas: Volume, options: ReadOptions = DEFAULT) -> tuple[Structure, ...]:
-    """One row per label of `atlas`, the map read at its voxels; all shares of a degenerate map are undefined.
+def structures(
+    saliency: Saliency, atlas: Volume, options: ReadOptions = DEFAULT, domain: Mask | None = None
+) -> tuple[tuple[Structure, ...], tuple[str, ...]]:
+    """One row per label of `atlas`, the map read at its voxels, and what there is to notice of the atlas's grid.
+
+    With a `domain` within it alone. All shares of a degenerate map are undefined.
 
     Raises MaskError for labels that are no integers or of several channels, and where atlas and image do not belong
-    together (of `options` count `strict_grid` and `other_grid`).
+    together (of `options` count `strict_grid` and `other_grid`), and GeometryError for a domain on another grid.
     """
     labels = atlas.data[0]
     if len(atlas.data) > 1 or not torch.equal(labels, labels.round()):
         raise MaskError("An atlas holds one integer per voxel.", found=f"{len(atlas.data)} channels of {labels.dtype}")
+    if domain is not None and not domain.geometry.same(atlas.geometry):
+        raise GeometryError(
+            "Domain and atlas are on one grid.", expected=f"{atlas.geometry}", found=f"{domain.geometry}"
+        )
+    notices: tuple[str, ...] = ()
     if saliency.source is not None:
-        paired(saliency.source, atlas.geometry, same_grid=options.strict_grid, other_grid=options.other_grid)
+        strict, other = options.strict_grid, options.other_grid
+        notices = paired(saliency.source, atlas.geometry, same_grid=strict, other_grid=other, what="atlas")
     values = saliency.on(atlas.geometry)
+    if domain is not None:
+        values = values.masked_fill(~domain.data, torch.nan)
     known = values if saliency.status.ok else values * 0
-    return by_structure(known, labels.long(), atlas.geometry)
+    return by_structure(known, labels.long(), atlas.geometry), notices
