@@ -43,7 +43,7 @@ def test_both_layers_pass_what_the_one_gate_lets_pass_each_with_its_own_noise(nd
         rows = zip(sites, seen.captured, known, strict=True)
         layers = [NoisyLayer(site, one.activation.detach(), (of,)) for site, one, of in rows]
         found = Bottleneck.at(seen, layers, range(1), SEED).search(
-            Objective().keep, torch.tensor([0.01]), Settings(10, 1.0, 8, (1.0,) * ndim)
+            Objective().keep, torch.tensor([0.01]), Settings(10, 1.0, 8, (1.0,) * ndim, shared=True)
         )
     features, openness = layers[0].features, found.gate.openness
     assert openness.shape == (1, 1, *x.shape[2:])
@@ -69,7 +69,7 @@ def test_both_layers_pass_what_the_one_gate_lets_pass_each_with_its_own_noise(nd
 def test_of_one_layer_it_is_the_bottleneck_there_and_says_so(method, ndim):
     model, x = rising(net(ndim)), images(ndim)
     alone = attributed(method(layer="2", shared_channels=True, **BRIEF), model, x)
-    found = attributed(CoIBA(method=method(shared_channels=True, **BRIEF), layers=("2",)), model, x)
+    found = attributed(CoIBA(method=method(**BRIEF), layers=("2",)), model, x)
     several = attributed(CoIBA(method=method(**BRIEF), layers=LAYERS), model, x)
     assert torch.equal(found.maps, alone.maps)
     assert not torch.equal(found.maps, several.maps)

@@ -57,7 +57,7 @@ class CoIBA(LayersMethod):
         given = self.statistics or (None,) * len(captured)
         layers = [NoisyLayer.of(one, known) for one, known in zip(captured, given, strict=True)]
         notices = tuple(dict.fromkeys(notice for one in further for notice in one.layer.notices))
-        found = self.method.through(seen, layers)
+        found = replace(self.method, shared_channels=True).through(seen, layers)
         return tuple(replace(one, notices=(*one.notices, *(notices if further else (ALONE,)))) for one in found)
 
 
