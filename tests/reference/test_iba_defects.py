@@ -9,7 +9,7 @@ from medxai.attribution.bottleneck.objective import Aim, Objective, Stakes
 from medxai.attribution.bottleneck.search import Bottleneck, Settings
 from medxai.attribution.passes import one_pass
 from medxai.core.target import ClassScore
-from medxai.errors import NonFiniteError
+from medxai.errors import NonFiniteError, UsageError
 from medxai.model.guard import seeded
 from tests.networks import LAYER, images, net, rising
 
@@ -104,6 +104,50 @@ def test_a_small_beta_vanished_in_the_epsilon_of_adam(ndim):
     start = attributed(model, x, rate=1e-9, steps=1)
     found = attributed(model, x, beta=1e-7, aim="lower", rate=1.0, steps=20, method=InverseIBA)
     assert (found.details["bits"] < 0.1 * start.details["bits"]).all()
+
+
+@DIMENSIONS
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_price_that_kept_too_little_passed_for_the_price_that_was_sought(seeds, ndim):
+    model, x, brief = rising(net(ndim)), images(ndim), {"steps": 3, "copies": 2, "seeds": seeds}
+    clean = float(model.eval()(x)[0, 1].detach())
+    for goal, found in ((clean, True), (100 * clean, False)):
+        told = attributed(model, x, beta="auto", aim="reach", value=goal, retention=0.8, voxels=x.numel(), **brief)
+        assert (told.details["beta found"] == found).all()
+        assert ("no price tried kept 0.8 of the score: the cheapest tried is shown" in told.notices) == (not found)
+        assert (told.details["beta"] > 1.1e-3).all() == found
+
+
+@DIMENSIONS
+def test_the_inverse_that_removed_too_little_says_so(ndim):
+    told = attributed(rising(net(ndim)), images(ndim), beta="auto", method=InverseIBA, rate=1e-9, retention=1.5)
+    assert any("no price tried removed 1.5 of" in one for one in told.notices)
+
+
+@DIMENSIONS
+@pytest.mark.parametrize("aim", ["retain", "deviation", "logistic", "lower"])
+def test_a_score_that_noise_raised_was_searched_for_what_keeps_it_low(aim: Aim, ndim):
+    model, x, passes = rising(net(ndim)), images(ndim), list[int]()
+    with torch.no_grad():
+        model[8].weight.neg_()
+    model[8].register_full_backward_hook(lambda *_: passes.append(1))
+    found = attributed(model, x, aim=aim)
+    assert (found.details["noise score"] > found.details["clean score"]).all()
+    searched = aim == "lower"
+    assert bool(passes) == searched
+    assert bool(found.maps.any()) == searched
+    assert (found.details["bits"] > 0).all() == searched
+    assert all(one.ok for one in found.status) == searched
+    assert all("noise scores above the image" in one.reason for one in found.status) != searched
+
+
+@DIMENSIONS
+def test_a_sigma_of_too_few_or_too_many_axes_was_taken(ndim):
+    for wrong in ({"sigma": (1.0,)}, {"sigma_voxels": (1.0,) * (ndim + 1)}):
+        with pytest.raises(UsageError, match=f"Each axis has one sigma. Expected {ndim}"):
+            attributed(rising(net(ndim)), images(ndim), **wrong)
+    with pytest.raises(UsageError, match="smoothed once"):
+        IBA(sigma_voxels=2.0, sigma_mm=3.0)
 
 
 def test_nan_was_blanked_to_nothing():

@@ -67,6 +67,12 @@ class IBA(LayerMethod):
                 expected="a beta of at least 0 or 'auto', and the others above 0",
                 found=f"beta={self.beta!r}, {counts}",
             )
+        if self.sigma_voxels is not None and self.sigma_mm is not None:
+            raise UsageError(
+                "The gate is smoothed once.",
+                expected="sigma_voxels or sigma_mm",
+                found=f"sigma_voxels={self.sigma_voxels}, sigma_mm={self.sigma_mm}",
+            )
 
     def in_voxels(self, spacing_mm: Callable[[], tuple[float, ...]]) -> "IBA":
         """The same method with sigma_mm in voxels, which the jump of a layer turns into its cells."""
@@ -105,16 +111,16 @@ class IBA(LayerMethod):
 
     def told(self, neck: Bottleneck, settings: Settings) -> tuple[Found, dict[str, Tensor]]:
         """The gates of each row, and what they say of each target, (t, n, ...): its "map", and its details."""
-        found, beta = self.searched(neck, settings)
+        found, beta, enough = self.searched(neck, settings)
         maps = found.bits * neck.contributions(settings).sign() if self._signed else found.bits
-        told = {"map": maps, "beta": beta, **_diagnosis(found)}
+        told = {"map": maps, "beta": beta, "beta found": enough.float(), **_diagnosis(found)}
         return found, {name: neck.of_targets(values) for name, values in told.items()}
 
-    def searched(self, neck: Bottleneck, settings: Settings) -> tuple[Found, Tensor]:
-        """The gates of each row, and its beta."""
+    def searched(self, neck: Bottleneck, settings: Settings) -> tuple[Found, Tensor, Tensor]:
+        """The gates of each row, its beta, and whether that does what was asked of it."""
         if self.beta != "auto":
             beta = torch.full((neck.rows,), float(self.beta), device=neck.features.device)
-            return neck.search(self._loss, beta, settings), beta
+            return neck.search(self._loss, beta, settings), beta, torch.ones_like(beta)
         low, high = (torch.full((neck.rows,), end, device=neck.features.device) for end in _BRACKET)
         best = loosest = neck.search(self._loss, 10**low, settings)
         for _ in range(_ROUNDS):
@@ -123,9 +129,10 @@ class IBA(LayerMethod):
             enough = self._achieved(found, loosest) >= self.retention
             best = found.where(enough, best)
             low, high = torch.where(enough, middle, low), torch.where(enough, high, middle)
-        return best, 10**low
+        return best, 10**low, self._achieved(best, loosest) >= self.retention
 
     inverse: ClassVar[bool] = False
+    _does: ClassVar[str] = "kept"
     _signed: ClassVar[bool] = False
 
     @property
@@ -149,13 +156,17 @@ class IBA(LayerMethod):
             )
         room = max(1, self.voxels // max(at.features[0].numel(), seen.images[0].numel()))
         sigma = self._cells(at.layer, seen)
-        return Settings(self.steps, self.rate, self.copies, sigma, shared=self.shared_channels, at_once=room)
+        return Settings(
+            self.steps, self.rate, self.copies, sigma, shared=self.shared_channels, at_once=room, upward=self._upward
+        )
 
     def _cells(self, layer: Layer, seen: Pass) -> tuple[float, ...]:
         """Sigma in cells of the layer along each axis; none along an axis that has but one cell, whose jump is 0."""
         shape = tuple(seen.images.shape)
         width = self.sigma if self.sigma_voxels is None else self.sigma_voxels
         widths = width if isinstance(width, tuple) else (width,) * (len(shape) - 2)
+        if len(widths) != len(shape) - 2:
+            raise UsageError("Each axis has one sigma.", expected=f"{len(shape) - 2} numbers", found=f"{widths}")
         if self.sigma_voxels is None:
             return widths
         (placed,) = sited(seen.network, (layer,), shape)
@@ -164,12 +175,15 @@ class IBA(LayerMethod):
 
     def _attribution(self, seen: Pass, layer: Layer, told: dict[str, Tensor]) -> Attribution:
         maps = told.pop("map")
+        status = self.judged(maps, told)
+        failed = any(one.ok and bool(found < 1) for one, found in zip(status, told["beta found"], strict=True))
+        short = f"no price tried {self._does} {self.retention:g} of the score: the cheapest tried is shown"
         return Attribution(
             maps,
             told["clean score"],
-            self.judged(maps, told),
+            status,
             layer.name,
-            (*layer.notices, *seen.remarks),
+            (*layer.notices, *seen.remarks, *((short,) if failed else ())),
             layer.footprint,
             told,
             "bits",
@@ -178,10 +192,13 @@ class IBA(LayerMethod):
     def judged(self, maps: Tensor, told: dict[str, Tensor]) -> tuple[Status, ...]:
         """No map where noise scores above the image: to keep or to break its score would be to keep or break it low."""
         found = judge(maps, maps, told["clean score"], told["effect"], "effect of noise")
-        if self._signed or self.aim not in {"retain", "deviation"}:
-            return found
-        low = told["noise score"] > told["clean score"]
-        return tuple(Status(_LOW) if one.ok and bool(below) else one for one, below in zip(found, low, strict=True))
+        low = (told["noise score"] > told["clean score"]) & (told["effect"] > 0) & self._upward
+        return tuple(Status(_LOW) if bool(below) else one for one, below in zip(found, low, strict=True))
+
+    @property
+    def _upward(self) -> bool:
+        """Whether what is sought lies between the noise and a higher score."""
+        return not self._signed and self.aim in {"retain", "deviation", "logistic"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +211,7 @@ class InverseIBA(IBA):
     """
 
     inverse: ClassVar[bool] = True
+    _does: ClassVar[str] = "removed"
 
     def _loss(self, score: Tensor, stakes: Stakes) -> Tensor:
         return self._objective.destroy(score, stakes)

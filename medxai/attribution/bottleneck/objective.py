@@ -14,16 +14,18 @@ Aim = Literal["retain", "logistic", "raise", "lower", "reach", "deviation"]
 class Stakes:
     """Between what each score can move: `clean` as the network answers, `noise` with the layer replaced by noise.
 
-    `doubt` is two standard errors of `noise`, which is a mean over draws.
+    `doubt` is two standard errors of `noise`, which is a mean over draws. `upward` says that what is sought is a way
+    from the noise up to the image.
     """
 
     clean: Tensor
     noise: Tensor
     doubt: Tensor
+    upward: bool = False
 
     def of(self, rows: slice | Tensor) -> "Stakes":
         """Those of some of the scores."""
-        return Stakes(self.clean[rows], self.noise[rows], self.doubt[rows])
+        return Stakes(self.clean[rows], self.noise[rows], self.doubt[rows], self.upward)
 
     @property
     def effect(self) -> Tensor:
@@ -33,8 +35,8 @@ class Stakes:
 
     @property
     def live(self) -> Tensor:
-        """Whether the noise changes the score at all, and both are numbers; nothing else can be searched."""
-        return self.effect > 0
+        """Whether the noise changes the score at all, as sought, and both are numbers; nothing else is searched."""
+        return self.effect.masked_fill((self.noise > self.clean) & self.upward, 0) > 0
 
     def retained(self, score: Tensor) -> Tensor:
         """(score - noise) / (clean - noise): 1 where the decision is as it was, 0 where the noise decides."""

@@ -29,7 +29,8 @@ _DRAWS = 8
 class Settings:
     """How a gate is searched: Adam with rate `rate` for `steps` steps from alpha = `start`, over `copies` of the noise.
 
-    `at_once` bounds how many activations are in the network at a time; `epsilon` is Adam's.
+    `at_once` bounds how many activations are in the network at a time; `epsilon` is Adam's. With `upward` a score that
+    noise raises is not searched.
     """
 
     steps: int
@@ -40,6 +41,7 @@ class Settings:
     epsilon: float = 1e-15
     shared: bool = False
     at_once: int = 16
+    upward: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -75,10 +77,10 @@ class Found:
 class Bottleneck:
     """Images of a pass held at the first of `layers`, with noise that looks like its features; a gate for each target.
 
-    Row t n + i is target t of image `samples[i]`, of n. On each of the `further` layers lies the same gate, which then
-    is one for all channels. `inverse` swaps what passes: the network sees the noise where the gate is open, and the
-    features where it is shut. `known` is the openness, (r, 1, *m) and below 1, of gates that are paid for: only what
-    passes beyond them costs.
+    Row t n + i is target t of image `samples[i]`, of n. On each of the `further` layers lies the same gate, which has
+    to be shared by all channels then. `inverse` swaps what passes: the network sees the noise where the gate is open,
+    and the features where it is shut. `known` is the openness, (r, 1, *m) and below 1, of gates that are paid for: only
+    what passes beyond them costs.
     """
 
     seen: Pass
@@ -104,8 +106,11 @@ class Bottleneck:
         return len(self.seen.targets) * len(self.samples)
 
     def search(self, loss: Loss, beta: Tensor, settings: Settings) -> Found:
-        """Minimise mean over copies of loss(score) + beta * mean over features of KL, one gate per row."""
-        channels = 1 if settings.shared or self.further else self.features.shape[1]
+        """Minimise mean over copies of loss(score) + beta * mean over features of KL, one gate per row.
+
+        The gates of scores that are not searched are shut, and let no bit pass.
+        """
+        channels = 1 if settings.shared else self.features.shape[1]
         shape = (self.rows, channels, *self.features.shape[2:])
         alpha = torch.full(shape, settings.start, device=self.features.device).requires_grad_()
         optimiser = torch.optim.Adam([alpha], settings.rate, eps=settings.epsilon)
@@ -129,7 +134,9 @@ class Bottleneck:
             optimiser.step()
             losses.append((terms + beta * information).detach())
             capacity.append(information.detach())
-        return self._found(Gate.of(alpha.detach(), settings.sigma), losses, capacity, stakes, settings)
+        gate, live = Gate.of(alpha.detach(), settings.sigma), stakes.live.view(-1, *[1] * (alpha.ndim - 1))
+        gate = Gate(gate.openness.masked_fill(~live, 0), gate.closure.masked_fill(~live, 1))
+        return self._found(gate, losses, capacity, stakes, settings)
 
     def contributions(self, settings: Settings, levels: int = 8) -> Tensor:
         """What each cell adds to the score of each row on the way from noise to the features, smoothed, (r, *m).
@@ -250,7 +257,7 @@ class Bottleneck:
         shut = torch.zeros((self.rows, *[1] * (self.features.ndim - 1)), device=self.features.device)
         clean = torch.cat([score.detach()[list(self.samples)] for score in self.seen.scores])
         noise = self._drawn(Gate(shut, 1 - shut), settings)
-        return Stakes(clean, noise.mean(0), 2 * noise.std(0) / len(noise) ** 0.5)
+        return Stakes(clean, noise.mean(0), 2 * noise.std(0) / len(noise) ** 0.5, settings.upward)
 
     def _drawn(self, gate: Gate, settings: Settings) -> Tensor:
         """The scores (draws, r) of what the gates let pass, without gradient."""
