@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib
@@ -31,6 +32,7 @@ from medxai.render.palette import scale_of, window_of
 from medxai.render.slices import sparsest_axis, view
 
 BRIEFLY = {"SSCAM": 4, "ISCAM": 4}
+_WIDE = 32  # letters over a tile
 DOCS = Path(__file__).parents[1] / "docs"
 STEPS = {
     3: "transforms: [{Orientation: {axcodes: RAS}}, {Spacing: {pixdim: [2.0, 2.0, 2.0], padding_mode: border}}, "
@@ -164,7 +166,7 @@ def _method(name: str) -> Attributor:
 
 def _caption(name: str, saliency: Saliency, scan: Scan) -> str:
     score = medxai.evaluate(saliency, scan.lesion, ["mass_in_mask"])["mass_in_mask"]
-    return f"{name}\n{score.reason or f'{score.value:.2f} in the lesion'}"
+    return f"{name}\n{fill(score.reason, _WIDE) or f'{score.value:.2f} in the lesion'}"
 
 
 def _draw(axis: "plt.Axes", scan: Scan, saliency: Saliency | None) -> None:

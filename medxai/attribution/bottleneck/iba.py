@@ -24,7 +24,8 @@ from medxai.model.footprint import sited
 Beta = float | Literal["auto"]
 _ROUNDS = 6
 _BRACKET = (-3.0, 3.0)
-_LOW = "noise scores above the image: cohort statistics may score less, and RegressionIBA shows what lowers a score"
+_LOW = "noise scores above the image"
+_HELP = "where noise scores above an image, `statistics` of a cohort may score less; RegressionIBA shows what lowers it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,12 +179,13 @@ class IBA(LayerMethod):
         status = self.judged(maps, told)
         failed = any(one.ok and bool(found < 1) for one, found in zip(status, told["beta found"], strict=True))
         short = f"no price tried {self._does} {self.retention:g} of the score: the cheapest tried is shown"
+        advice = (*((short,) if failed else ()), *((_HELP,) if Status(_LOW) in status else ()))
         return Attribution(
             maps,
             told["clean score"],
             status,
             layer.name,
-            (*layer.notices, *seen.remarks, *((short,) if failed else ())),
+            (*layer.notices, *seen.remarks, *advice),
             layer.footprint,
             told,
             "bits",
