@@ -64,9 +64,13 @@ def _check_batch(method: Attributor, network: nn.Module, architecture: Architect
 
 def _method(name: str, traced: Trace) -> Attributor:
     method: Any = brief(catalog.method(name), FEW)
-    if catalog.traits(name).reads == "score" and "layer" in {field.name for field in fields(method)}:
+    if catalog.traits(name).reads == "score":
         narrow = [row.name for row in layer_table(traced) if row.usable and row.shape[0] <= CHANNELS]
-        method = replace(method, layer=narrow[-1] if narrow else "auto")
+        own = {field.name for field in fields(method)}
+        if narrow and "layer" in own:
+            method = replace(method, layer=narrow[-1])
+        elif narrow and "layers" in own:
+            method = replace(method, layers=(narrow[0], narrow[-1]))
     located_: Attributor = method
     return located_
 

@@ -26,7 +26,8 @@ from medxai.metrics.spec import Undefined, reason
 from medxai.metrics.trial import Trial
 from medxai.model.device import pick_device
 from medxai.model.guard import untouched
-from medxai.model.scoring import Answers, Link, Scorer, laid_out
+from medxai.model.layout import answered
+from medxai.model.scoring import Answers, Link, Scorer
 from medxai.model.tap import Output, tapped
 from medxai.shapes import MaskArray
 
@@ -85,7 +86,7 @@ def probe_of(saliency: Saliency, image: Volume, asking: Asking, domain: Mask | N
     images, link = prepared.images.to(pick_device(asking.device)), asking.scale
     network = tapped(asking.model, asking.output, tuple(images.shape))
     with untouched(network, images.device) as asked_of:
-        intact = asked_of(laid_out(images))
+        intact = answered(asked_of, images)
     goal = put(asking.target, intact, link)
     sides = groups(goal, intact)
     return Probe(

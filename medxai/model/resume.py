@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from medxai.errors import LayerError, ModelError
 from medxai.model.capture import submodule
 from medxai.model.faults import FAULTS, told
+from medxai.model.layout import channels_last
 from medxai.model.replay import CleanPass, clean_pass, versions
 
 _IMAGE = -1
@@ -50,7 +51,8 @@ class Resumable:
     """A network held at one layer for one image, or several.
 
     `activation` and `output` are those of the clean pass. `full` says why the whole network is run each time with
-    the layer's output replaced; it is empty where the part before the layer is skipped.
+    the layer's output replaced; it is empty where the part before the layer is skipped. With `last` what follows the
+    layer reads channels last.
     """
 
     model: nn.Module
@@ -61,6 +63,7 @@ class Resumable:
     answers: tuple[Answer, ...]
     writes: bool = False
     folded: bool = True
+    last: bool = False
     full: str = ""
 
     def __call__(self, activation: Tensor) -> Any:
@@ -78,6 +81,7 @@ class Resumable:
         images = len(self.image.value)
         image = self.image.at(n, images, folded=False)
         given = activation.clone() if self.writes else activation
+        given = channels_last(given) if self.last else given
         if self.layer is self.model:
             return self.model(given)
         if self.full:
@@ -113,7 +117,8 @@ def resumable(model: nn.Module, layer: str, image: Tensor) -> Resumable:
         except FAULTS as fault:
             reason = told(fault)
         else:
-            for candidate in (thin, replace(thin, folded=False)):
+            for last, folded in ((True, True), (False, True), (True, False), (False, False)):
+                candidate = replace(thin, last=last, folded=folded)
                 reason = _objection(candidate)
                 if not reason:
                     return candidate

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from medxai.core.target import Target
 from medxai.errors import TargetError
 from medxai.model.guard import untouched
+from medxai.model.layout import answered
 from medxai.shapes import Images, Scores
 
 Link = Literal["identity", "softmax", "sigmoid", "log_softmax"]
@@ -32,12 +33,6 @@ def linked(output: Any, link: Link) -> Any:
     return _LINKS[link](output)
 
 
-def laid_out(images: Images) -> Images:
-    """The images in float32 with channels last in memory: convolutions without gradients run 1.1 to 2 times as fast."""
-    layout = {4: torch.channels_last, 5: torch.channels_last_3d}.get(images.ndim, torch.contiguous_format)
-    return images.to(torch.float32, memory_format=layout)
-
-
 @dataclass(frozen=True, eq=False)
 class Scorer:
     """One number per image: `target`, read from the linked output of the model, which is left as it was found.
@@ -52,7 +47,7 @@ class Scorer:
 
     def __call__(self, images: Images) -> Scores:
         with untouched(self.model, images.device) as network:
-            scores: Scores = self.target(self.linked(network(laid_out(images)))).detach()
+            scores: Scores = self.target(self.linked(answered(network, images))).detach()
         return scores
 
     def linked(self, output: Any) -> Any:
@@ -69,5 +64,5 @@ class Answers:
 
     def __call__(self, images: Images) -> Tensor:
         with untouched(self.model, images.device) as network:
-            answers: Tensor = linked(network(laid_out(images)), self.link).detach()
+            answers: Tensor = linked(answered(network, images), self.link).detach()
         return answers

@@ -60,4 +60,5 @@ class NoisyLayer:
 
     def passed(self, gate: Gate, features: Tensor, drawn: Tensor) -> Tensor:
         """What the gates let pass of the features, (copies, targets, n, k, *m)."""
-        return gate.passed(features, self.mean + self.std * drawn) * self.alive
+        steady = gate.passed(features, self.mean) * self.alive
+        return torch.addcmul(steady, gate.closure * (self.std * self.alive), drawn)

@@ -1,0 +1,59 @@
+"""Channels last is a matter of speed: no answer, gradient or network depends on it."""
+
+import pytest
+import torch
+from torch import nn
+
+from medxai import ClassScore
+from medxai.model.layout import answered, channels_last
+from medxai.model.resume import resumable
+from medxai.model.scoring import Answers, Scorer
+
+
+class Flattening(nn.Module):
+    """As AlexNet and VGG: what the convolutions emit is read as a row of numbers in the order of memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.head = nn.Linear(8 * 6 * 5, 2)
+
+    def forward(self, x):
+        x = self.second(self.first(x).relu())
+        return self.head(x.view(x.size(0), -1))
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return Flattening().eval()
+
+
+def test_a_network_that_views_its_features_is_scored(network):
+    images = torch.rand(2, 3, 6, 5)
+    with torch.no_grad():
+        expected = network(images)
+    assert torch.allclose(Scorer(network, ClassScore(1))(images), expected[:, 1], atol=1e-6)
+    assert torch.allclose(Answers(network, "identity")(images), expected, atol=1e-6)
+
+
+def test_a_network_that_views_its_features_is_resumed(network):
+    run = resumable(network, "first", torch.rand(1, 3, 6, 5))
+    assert run.full == ""
+    assert not run.last
+    assert torch.allclose(run(run.activation), run.output, atol=1e-6)
+
+
+def test_a_network_that_fails_in_both_layouts_says_its_own_error(network):
+    with pytest.raises(RuntimeError, match="expected input"):
+        answered(network, torch.rand(2, 4, 6, 5))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 3, 4, 5, 6), (2, 7, 3)])
+def test_values_and_gradients_are_the_same(shape):
+    values = torch.rand(shape, dtype=torch.float64, requires_grad=True)
+    laid = channels_last(values)
+    assert torch.equal(laid, values)
+    (gradient,) = torch.autograd.grad((laid**3).sum(), values)
+    assert torch.equal(gradient, 3 * values.detach() ** 2)
+    assert gradient.is_contiguous()
