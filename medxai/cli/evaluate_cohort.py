@@ -35,10 +35,11 @@ class How:
         """The scores of one row beside other patients' maps; of the full preset, also what all rows are asked."""
         import medxai
         from medxai.cli.checks import read_domain, read_region
-        from medxai.evaluation import Chance, evaluate
-        from medxai.evaluation.case import degenerate, reading_of
+        from medxai.evaluation import Chance
+        from medxai.evaluation.case import degenerate, evaluate_reading, reading_of
         from medxai.evaluation.cohort import Scored
         from medxai.evaluation.parts import parts_of
+        from medxai.evaluation.presets import chosen
 
         image = medxai.read_volume(line.paths["image"], options=self.options) if "image" in line.paths else None
         domain = read_domain(line.paths["domain"], self.spacing, self.options) if "domain" in line.paths else None
@@ -46,9 +47,10 @@ class How:
         saliency = medxai.load_overlay(line.paths["saliency"], self.options.nan)
         others = prior.without(line.patient, mask.geometry)
         chance = Chance(image, () if others is None else (others,), self.noise, self.places, self.seed)
-        found = evaluate(saliency, mask, self.names, self.options, self.preset, chance, domain)
+        reading = reading_of(saliency, mask, domain)
+        found = evaluate_reading(reading, saliency, mask, chosen(self.names, self.preset), chance, self.options)
         whole = self.preset == "full" and self.names is None
-        parts = parts_of(reading_of(saliency, mask, domain), degenerate(saliency)) if whole else None
+        parts = parts_of(reading, degenerate(saliency)) if whole else None
         return Scored(line.group, line.case, line.patient, found, parts)
 
 

@@ -60,18 +60,30 @@ def evaluate_labels(
     latest: Reading | None = None
     found = {}
     for label, mask in masks.items():
-        pairing = belonging(saliency.source, mask, options)
         if latest is None or latest.geometry != mask.geometry:
-            reading = reading_of(saliency, mask, domain)
+            latest = reading_of(saliency, mask, domain)
         else:
-            reading = latest.against(mask.data if domain is None else mask.data.masked_fill(~domain.data, 0))
-        latest = reading
-        share = _share_seen(reading, mask)
-        _refuse_unknown_lengths(specs if names else (), mask.geometry)
-        remarks = (*saliency.provenance.notices, *mask.notices, *pairing, *_remarks(reading, mask, share))
-        size = reading.mask_size if mask.data.is_floating_point() else int(reading.mask_size)
-        found[label] = Evaluation(_scores(specs, Rows(reading, chance), degenerate(saliency)), size, share, remarks)
+            latest = latest.against(mask.data if domain is None else mask.data.masked_fill(~domain.data, 0))
+        if names:
+            _refuse_unknown_lengths(specs, mask.geometry)
+        found[label] = evaluate_reading(latest, saliency, mask, specs, chance, options)
     return found
+
+
+def evaluate_reading(
+    reading: Reading,
+    saliency: Saliency,
+    mask: Annotation,
+    specs: Sequence[MetricSpec],
+    chance: Chance = UNIFORM_AND_CENTRE,
+    options: ReadOptions = DEFAULT,
+) -> Evaluation:
+    """The scores of a map that was read at the voxels of `mask`; raises MaskError as `evaluate`."""
+    pairing = belonging(saliency.source, mask, options)
+    share = _share_seen(reading, mask)
+    remarks = (*saliency.provenance.notices, *mask.notices, *pairing, *_remarks(reading, mask, share))
+    size = reading.mask_size if mask.data.is_floating_point() else int(reading.mask_size)
+    return Evaluation(_scores(specs, Rows(reading, chance), degenerate(saliency)), size, share, remarks)
 
 
 def reading_of(saliency: Saliency, mask: Annotation, domain: Mask | None = None) -> Reading:

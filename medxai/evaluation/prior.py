@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -22,12 +23,14 @@ _TOWARDS = {"L": "R", "P": "A", "I": "S"}
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """For each patient and plane ("RAS" of volumes) the sum of the patient's maps, each of mass 1.
+    """For each patient and plane ("RAS" of volumes) the sum of all other patients' maps, each map of mass 1.
 
-    On 32 cells per axis; the axes run to the right, the front and the top, in this order.
+    On 32 cells per axis; the axes run to the right, the front and the top, in this order. `whole` are the sums over all
+    patients, for one who has no map.
     """
 
-    sums: Mapping[tuple[str, str], Map]
+    others: Mapping[tuple[str, str], Map | None]
+    whole: Mapping[str, Map]
 
     def without(self, patient: str, grid: Geometry) -> Map | None:
         """The sum over all other patients, or None where no other has a map in the plane of `grid`.
@@ -35,21 +38,38 @@ class Prior:
         Its axes run as those of `grid`; corner lies on corner, as in `Chance`.
         """
         plane = upright(grid.axcodes)
-        others = [one for (name, own), one in self.sums.items() if name != patient and own == plane]
-        return turned(torch.stack(others).sum(0), plane, grid.axcodes) if others else None
+        own = (patient, plane)
+        found = self.others[own] if own in self.others else self.whole.get(plane)
+        return None if found is None else turned(found, plane, grid.axcodes)
 
 
 def prior(maps: Iterable[tuple[str, Saliency]]) -> Prior:
     """The prior of maps with their patients; one that is degenerate or nowhere positive adds nothing."""
-    sums: defaultdict[tuple[str, str], Map] = defaultdict(lambda: torch.zeros(()))
+    sums: defaultdict[str, dict[str, Map]] = defaultdict(dict)
     for patient, saliency in maps:
         axcodes = saliency.geometry.axcodes
         plane = upright(axcodes)
         positive = turned(saliency.data, axcodes, plane).nan_to_num(nan=0.0).clamp(min=0)[None, None]
         cells = _POOL[len(plane)](positive, (CELLS,) * len(plane))[0, 0]
         if saliency.status.ok and bool(cells.isfinite().all()) and float(cells.sum()) > 0:
-            sums[patient, plane] = sums[patient, plane] + cells / cells.sum()
-    return Prior(dict(sums))
+            own = sums[plane]
+            own[patient] = own.get(patient, 0) + cells / cells.sum()
+    others = {(patient, plane): rest for plane, own in sums.items() for patient, rest in _others(own).items()}
+    return Prior(others, {plane: torch.stack(list(own.values())).sum(0) for plane, own in sums.items()})
+
+
+def _others(sums: Mapping[str, Map]) -> dict[str, Map | None]:
+    """For each patient the sum of those before and of those after: nothing is subtracted, so nothing is left over."""
+    patients = list(sums)
+    before = list(accumulate([None, *(sums[one] for one in patients[:-1])], _added))
+    after = list(accumulate([None, *(sums[one] for one in reversed(patients[1:]))], _added))[::-1]
+    return {one: _added(b, a) for one, b, a in zip(patients, before, after, strict=True)}
+
+
+def _added(first: Map | None, second: Map | None) -> Map | None:
+    if first is None or second is None:
+        return second if first is None else first
+    return first + second
 
 
 def upright(axcodes: str) -> str:

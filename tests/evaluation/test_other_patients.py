@@ -15,7 +15,7 @@ from medxai.core.saliency import Provenance, Saliency
 from medxai.core.volume import Mask
 from medxai.errors import GeometryError
 from medxai.evaluation import Chance, evaluate
-from medxai.evaluation.prior import turned
+from medxai.evaluation.prior import prior, turned
 
 SHAPE, AFFINE = (12, 10, 8), np.diag([2.0, 2.0, 3.0, 1.0])
 GRID = Geometry(AFFINE, SHAPE)
@@ -94,3 +94,15 @@ def test_axes_are_turned_and_planes_are_told_apart():
 
 def saliency(values, grid):
     return Saliency(values, grid, grid, Provenance("test", {}, "", "", (), "", "", 0, "", 0.0, {}))
+
+
+def test_the_prior_of_a_patient_is_the_sum_over_all_others():
+    """Patients of two maps, of one and of none; and where there is one patient alone, there is no other."""
+    parts = [saliency(torch.rand(SHAPE), GRID) for _ in range(5)]
+    owned = list(zip(("a", "b", "a", "c", "d"), parts, strict=True))
+    found = prior(owned)
+    for patient in ("a", "b", "c", "d", "nobody"):
+        wanted = prior((f"{n}", one) for n, (own, one) in enumerate(owned) if own != patient).whole["RAS"]
+        assert torch.allclose(found.without(patient, GRID), wanted, atol=1e-7)
+    assert prior(owned[:1]).without("a", GRID) is None
+    assert prior([]).without("a", GRID) is None
