@@ -214,3 +214,21 @@ def test_the_noise_that_was_used_is_in_the_provenance():
         assert parameters["statistics"] == stated
     assert f"per channel, 8 images, sha256 {known[1].digest[:16]}" in repr(known[1])
     assert parameters["method"]["name"] == "IBA"
+
+
+@DIMENSIONS
+def test_a_search_that_was_cut_short_is_not_called_converged(ndim):
+    """Converged: over the last fifth of the steps the information moved by less than a twentieth."""
+    model, x = rising(net(ndim)), images(ndim)
+    for steps, expected in ((20, 0.0), (200, 1.0)):
+        method = IBA(layer=LAYER, beta=0.1, copies=4, steps=steps, rate=0.1)
+        assert (attributed(method, model, x)[0].details["converged"] == expected).all()
+
+
+def test_statistics_of_a_cohort_show_how_far_they_are(capfd):
+    model, batches = net(2), [images(2) for _ in range(3)]
+    watched, quiet = (estimate(model, batches, LAYER, progress=progress) for progress in (True, False))
+    assert watched == quiet
+    shown = capfd.readouterr()
+    assert "100%" in shown.err
+    assert shown.out == ""

@@ -117,17 +117,29 @@ def of_one_image(features: Features) -> FeatureStatistics:
     return FeatureStatistics(torch.zeros_like(std), std, active, 1, "channel", "")
 
 
+def _watched(batches: Iterable[Tensor]) -> Iterable[Tensor]:
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(batches, "features of the cohort", console=Console(stderr=True))
+
+
 def estimate(
-    model: nn.Module, batches: Iterable[Tensor], layer: str | Layer = "auto", kind: Kind = "channel"
+    model: nn.Module,
+    batches: Iterable[Tensor],
+    layer: str | Layer = "auto",
+    kind: Kind = "channel",
+    *,
+    progress: bool = False,
 ) -> FeatureStatistics:
     """Mean, standard deviation and activity of `layer` over all images of `batches`, in one stable pass.
 
-    Welford's update: M' = M + (x - mean)(x - mean'). Wrap `batches` in `rich.progress.track` to watch it. Raises
-    ModelError for fewer than two samples, and where images of different sizes are asked for per element.
+    Welford's update: M' = M + (x - mean)(x - mean'). `progress` draws a bar of the batches on stderr. Raises ModelError
+    for fewer than two samples, and where images of different sizes are asked for per element.
     """
     count, samples = 0, 0
     total, spread, active = torch.zeros(()), torch.zeros(()), torch.zeros(())
-    for images in batches:
+    for images in _watched(batches) if progress else batches:
         with untouched(model, images.device) as network:
             layer = look_up(network, layer, tuple(images.shape))
             with capture(network, layer) as captured:
