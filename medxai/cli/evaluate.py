@@ -16,12 +16,14 @@ from medxai.cli.evaluate_films import Films, ReaderPoints, TuneMaps, TuneTruth, 
 from medxai.cli.evaluate_given import CRITERIA, FILMS, MAP, MAP_AND_NETWORK, TABLE, refuse_unused
 from medxai.cli.evaluate_network import (
     Asked,
+    AskedBaseline,
     AskedLayer,
     AskedLink,
     AskedMethod,
     AskedOutput,
     AskedRecipe,
     AskedTarget,
+    AskedUnits,
     AskedWeights,
     Network,
 )
@@ -86,6 +88,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
     layer: AskedLayer = None,
     output: AskedOutput = None,
     link: AskedLink = None,
+    units: AskedUnits = None,
+    baseline: AskedBaseline = None,
     factory_arg: FactoryArgs = None,
     retrained: RetrainedWeights = None,
     other_model: OtherModel = None,
@@ -103,8 +107,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
     from medxai.errors import UsageError
 
     drawings = tuple(masks or ())
-    arguments = tuple(factory_arg or ())
-    network = Network(model, weights, recipe, target, image, method, layer, output, link, arguments, device, seed)
+    question = (model, weights, recipe, target, image, method, layer, output, link, factory_arg, device, seed)
+    network = Network(*question, units, baseline, options)
     if saliency.suffix.lower() == ".csv":
         if drawings or (model is not None and preset != "arun"):
             raise UsageError("A table of cases names its own annotations, and asks a network by --preset arun alone.")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from medxai.io.options import DEFAULT, ReadOptions
+
 if TYPE_CHECKING:
     from medxai.core.saliency import Saliency
     from medxai.core.volume import Mask, Volume
@@ -50,6 +52,21 @@ AskedLink = Annotated[
     ),
 ]
 
+AskedUnits = Annotated[
+    str | None,
+    typer.Option(
+        "--units", help="What is removed at once: voxels, cubes:8 (mm), supervoxels:200.", rich_help_panel=_PANEL
+    ),
+]
+AskedBaseline = Annotated[
+    str | None,
+    typer.Option(
+        "--baseline",
+        help="What takes its place: constant:0, mean, blur:10 (mm), road, patch:CORNER/SIZE, image:FILE.",
+        rich_help_panel=_PANEL,
+    ),
+]
+
 
 @dataclass(frozen=True)
 class Network:
@@ -64,9 +81,12 @@ class Network:
     layer: str | None = None
     output: str | None = None
     link: Link | None = None
-    arguments: tuple[str, ...] = ()
+    arguments: Sequence[str] | None = None
     device: str = "auto"
     seed: int = 0
+    units: str | None = None
+    baseline: str | None = None
+    options: ReadOptions = DEFAULT
 
     def complete(self) -> None:
         """Raise UsageError where a part of the question is missing, before anything is computed."""
@@ -80,6 +100,7 @@ class Network:
     def asking(self, layer: str = "auto") -> "Asking":
         """The question, with the method at `layer` where none was given. Raises UsageError for half of a question."""
         from medxai import catalog
+        from medxai.cli.perturbation import parse_perturbation
         from medxai.cli.targets import parse_output, parse_target
         from medxai.errors import UsageError
         from medxai.evaluation.asking import Asking
@@ -88,12 +109,14 @@ class Network:
 
         if self.model is None or self.weights is None or self.recipe is None or self.target is None:
             raise UsageError("Nobody can be asked.", expected="--model with --weights, --recipe and --target")
+        recipe = Recipe.from_yaml(self.recipe)
         return Asking(
-            load_model(self.model, self.weights, factory_args=parse_factory_args(list(self.arguments))),
+            load_model(self.model, self.weights, factory_args=parse_factory_args(list(self.arguments or ()))),
             parse_target(self.target),
-            Recipe.from_yaml(self.recipe),
+            recipe,
             None if self.method is None else catalog.method(self.method, self.layer or layer),
             None if self.link is None else self.link.value,
+            parse_perturbation(self.units, self.baseline, recipe, self.options),
             output=None if self.output is None else parse_output(self.output),
             device=self.device,
             seed=self.seed,

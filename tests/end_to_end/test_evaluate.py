@@ -252,6 +252,10 @@ def test_the_network_and_the_method_are_asked_too(tmp_path):
     assert {row["metric"]: row["value"] is not None for row in both["asked"]} == {"deletion": True, "rfxg_pgs": True}
     within = json.loads(call(*words, *names, "--link", "softmax", "--domain", tmp_path / "spots.nii.gz", "--json"))
     assert within["asked"][0]["value"] != both["asked"][0]["value"]
+    removal = ("--units", "cubes:3v", "--baseline", f"image:{image}")
+    same = json.loads(call(*words, *names, "--link", "softmax", *removal, "--json"))["asked"][0]
+    assert same["metric"] == "deletion"
+    assert same["reason"] or abs(same["value"] - both["asked"][0]["value"]) > 1e-6
     refused = CliRunner().invoke(app, ["evaluate", *map(str, words), "--metric", "deletion"])
     assert "how this output becomes a score" in str(refused.exception)
 
