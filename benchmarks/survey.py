@@ -170,7 +170,7 @@ def _asked(name: str, made: Maker, questions: Sequence[Question], metrics: Seque
     return Row(
         method=name,
         maps=len(found),
-        degenerate=degenerate,
+        degenerate=dict(degenerate),
         seconds=median(seconds),
         value=_each(found, lambda scores: _mean([score.value for score in scores])),
         scored=_each(found, lambda scores: sum(not isnan(score.value) for score in scores)),
