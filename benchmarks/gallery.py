@@ -7,7 +7,7 @@ same held-out patient. Numbers are the share of positive attribution in the lesi
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -18,20 +18,29 @@ import torch
 from matplotlib import pyplot as plt
 from PIL import Image
 from rich.progress import track
-from torch import nn
+from torch import Tensor, nn
 
 import medxai
 from medxai import Case, ClassScore, Geometry, Mask, Recipe, Saliency, Volume, catalog
+from medxai.attribution.bottleneck.co_iba import CoIBA
+from medxai.attribution.bottleneck.iba import IBA
+from medxai.attribution.bottleneck.input_iba import InputIBA
+from medxai.attribution.bottleneck.multi_layer import MultiLayerIBA
+from medxai.attribution.bottleneck.statistics import FeatureStatistics, estimate
+from medxai.core.layer import Layer
 from medxai.core.protocols import Attributor
 from medxai.demo.cohort import draw_patient
 from medxai.demo.model import build
 from medxai.demo.training import Training, prepare
 from medxai.errors import MedxaiError
+from medxai.model.layers import stages
+from medxai.model.trace import trace
 from medxai.render.overlay import Scene, mask_on
 from medxai.render.palette import scale_of, window_of
 from medxai.render.slices import sparsest_axis, view
 
 BRIEFLY = {"SSCAM": 4, "ISCAM": 4}
+OTHERS = 24
 _WIDE = 32  # letters over a tile
 DOCS = Path(__file__).parents[1] / "docs"
 STEPS = {
@@ -45,10 +54,10 @@ PAGE = """\
 
 Written by `make gallery`. One synthetic patient with one lesion (contour), a small network trained on others of the
 cohort, and what every method of the catalogue says about the same decision with its defaults (SS-CAM and IS-CAM with
-4 masks per channel). Under each name: the
-share of positive attribution that lies in the lesion; a uniform map has {uniform3:.1%} in 3D and {uniform2:.1%} in 2D.
-The maps are drawn from zero to their own maximum, blue where evidence speaks against. Two pictures say nothing about
-which method is better: `docs/benchmarks.md` has measurements on real scans.
+4 masks per channel, and bottlenecks with the [statistics](bottleneck.md) of 24 others). Under each name: the share of
+positive attribution that lies in the lesion; a uniform map has {uniform3:.1%} in 3D and {uniform2:.1%} in 2D. The
+maps are drawn from zero to their own maximum, blue where evidence speaks against. Two pictures say nothing about which
+method is better: `docs/benchmarks.md` has measurements on real scans.
 
 ## A volume
 
@@ -64,12 +73,17 @@ which method is better: `docs/benchmarks.md` has measurements on real scans.
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """A held-out case with its lesion, the network that judges it, and the recipe between them."""
+    """A held-out case with its lesion, its network and the recipe between them, and other cases as prepared."""
 
     case: Case
     lesion: Mask
     model: nn.Module
     recipe: Recipe
+    others: tuple[Tensor, ...] = ()
+
+    def statistics(self, layer: str | Layer) -> FeatureStatistics:
+        """Of the features of a layer over the others, element by element."""
+        return estimate(self.model, self.others, layer, "element")
 
 
 def volume(seed: int, folder: Path, epochs: int) -> Scan:
@@ -78,7 +92,8 @@ def volume(seed: int, folder: Path, epochs: int) -> Scan:
     examples = [prepare(draw_patient(seed, number).case, recipe) for number in range(64)]
     model, _ = Training(epochs, seed)(build, examples, torch.device("cpu"), lambda: None)
     case = draw_patient(seed, 65).case
-    return Scan(case, case.masks["lesion"], model, recipe)
+    others = tuple(example.images for example in examples[:OTHERS])
+    return Scan(case, case.masks["lesion"], model, recipe, others)
 
 
 def film(seed: int, folder: Path, epochs: int) -> Scan:
@@ -87,7 +102,8 @@ def film(seed: int, folder: Path, epochs: int) -> Scan:
     examples = [prepare(_slice(draw_patient(seed, number).case), recipe) for number in range(128)]
     model, _ = Training(epochs, seed)(_flat, examples, torch.device("cpu"), lambda: None)
     case = _slice(draw_patient(seed, 131).case)
-    return Scan(case, case.masks["lesion"], model, recipe)
+    others = tuple(example.images for example in examples[:OTHERS])
+    return Scan(case, case.masks["lesion"], model, recipe, others)
 
 
 def _flat() -> nn.Module:
@@ -130,7 +146,7 @@ def sheet(scan: Scan, names: Sequence[str], path: Path, columns: int = 6) -> dic
     refused: dict[str, str] = {}
     for name in track(names, path.name, transient=True):
         try:
-            found[name] = medxai.explain(scan.model, scan.case, _method(name), ClassScore(1), scan.recipe)
+            found[name] = medxai.explain(scan.model, scan.case, _method(name, scan), ClassScore(1), scan.recipe)
         except MedxaiError as error:
             refused[name] = str(error)
     draw(scan, found, path, columns)
@@ -143,6 +159,7 @@ def draw(scan: Scan, found: Mapping[str, Saliency], path: Path, columns: int) ->
     figure, axes = plt.subplots(
         rows, columns, figsize=(2.5 * columns, 2.35 * rows), squeeze=False, layout="constrained"
     )
+    figure.get_layout_engine().set(rect=(0, 0, 1, 0.985))
     tiles = [(None, "the image and its lesion"), *((s, _caption(name, s, scan)) for name, s in found.items())]
     for axis in axes.flat:
         axis.set_axis_off()
@@ -155,11 +172,18 @@ def draw(scan: Scan, found: Mapping[str, Saliency], path: Path, columns: int) ->
         drawn.convert("RGB").quantize(192, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
-def _method(name: str) -> Attributor:
-    """The method with its defaults, and few noisy masks where it takes many."""
+def _method(name: str, scan: Scan) -> Attributor:
+    """The method with its defaults, few noisy masks where it takes many, and noise that looks like the others."""
     method: Any = catalog.method(name)
     if name in BRIEFLY:
         method = replace(method, n=BRIEFLY[name])
+    if scan.others and isinstance(method, InputIBA):
+        method = replace(method, latent=IBA(statistics=scan.statistics("auto")))
+    elif scan.others and isinstance(method, CoIBA | MultiLayerIBA):
+        layers = stages(trace(scan.model, tuple(scan.others[0].shape)))
+        method = replace(method, layers=layers, statistics=tuple(map(scan.statistics, layers)))
+    elif scan.others and "statistics" in {field.name for field in fields(method)}:
+        method = replace(method, statistics=scan.statistics("auto"))
     made: Attributor = method
     return made
 
@@ -191,11 +215,12 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--epochs", type=int, default=60)
     options.add_argument("--methods", nargs="*", default=sorted(catalog.methods()))
-    options.add_argument("--slice", type=Path, help="draw the slice alone, into this file")
+    options.add_argument("--slice", type=Path, help="draw the slice alone, without others, into this file")
     chosen = options.parse_args()
     matplotlib.use("Agg")
     if chosen.slice:
-        print(sheet(film(chosen.seed, _scratch(), chosen.epochs), chosen.methods, chosen.slice, columns=4))
+        alone = replace(film(chosen.seed, _scratch(), chosen.epochs), others=())
+        print(sheet(alone, chosen.methods, chosen.slice, columns=4))
         return
     makers: dict[int, Callable[[int, Path, int], Scan]] = {3: volume, 2: film}
     uniform, lines = {}, []

@@ -84,8 +84,12 @@ class Combination(LayersMethod):
     def fused(self, maps: Placed, places: tuple[Footprint, ...]) -> Maps:
         """One map of the scaled maps of all layers, first layer first; `places` is where their cells look."""
 
+    def at(self, _place: int) -> LayerMethod:
+        """What the layer at that place in `layers` is asked with."""
+        return self.base
+
     def read(self, seen: Pass, captured: Sequence[Captured]) -> tuple[Attribution, ...]:
-        found = [self.base.read(seen, one) for one in captured]
+        found = [self.at(place).read(seen, one) for place, one in enumerate(captured)]
         return tuple(self._combined(of_layers, seen.images) for of_layers in zip(*found, strict=True))
 
     def _combined(self, found: Sequence[Attribution], images: Images) -> Attribution:

@@ -14,6 +14,7 @@ from medxai.errors import UsageError
 BESIDE = "--image x --other x --again x --label 1 --mask-image x --atlas x --domain x"
 FILMS = "--tune-maps x --tune-truth x --points x"
 NETWORK = "--weights x --recipe x --target 1 --method GradCAM --layer a --output o --link softmax --factory-arg a=1"
+TOLD = "--metric auroc --places 9 --no-noise"
 REMOVAL = "--units voxels --baseline mean"
 ARUN = "--retrained x --other-model a:b --other-weights x"
 
@@ -28,8 +29,8 @@ def refusal(*words):
     ("kind", "unused"),
     [
         ("table", f"{BESIDE} {FILMS} {NETWORK} {ARUN} {REMOVAL} --device cpu"),
-        ("criteria", f"{BESIDE} {FILMS} {REMOVAL} --metric auroc --places 9 --no-noise"),
-        ("films", f"{BESIDE} {NETWORK} {ARUN} {REMOVAL} --model a:b --metric auroc --places 9 --no-noise --spacing 1,1 --nan 0"),
+        ("criteria", f"{BESIDE} {FILMS} {REMOVAL} {TOLD}"),
+        ("films", f"{BESIDE} {NETWORK} {ARUN} {REMOVAL} {TOLD} --model a:b --spacing 1,1 --nan 0"),
         ("map", f"{FILMS} {ARUN} {NETWORK} {REMOVAL}"),
         ("map and network", f"{FILMS} {ARUN}"),
         ("map and no question", "--model a:b --weights x"),

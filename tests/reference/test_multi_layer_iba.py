@@ -5,6 +5,7 @@ import torch
 
 from medxai.attribution.bottleneck.iba import IBA
 from medxai.attribution.bottleneck.multi_layer import MultiLayerIBA
+from medxai.attribution.bottleneck.statistics import estimate
 from medxai.core.target import ClassScore
 from medxai.errors import UsageError
 from medxai.model.footprint import footprint
@@ -69,3 +70,17 @@ def test_bits_per_voxel_of_a_strided_layer_hold_the_bits_of_its_cells():
 def test_weights_of_a_product_are_refused():
     with pytest.raises(UsageError, match="Only a sum"):
         MultiLayerIBA(layers=LAYERS, weights=(1.0, 2.0))
+
+
+def test_each_layer_has_the_noise_of_its_own_statistics():
+    model, x = rising(net(2)), images(2)
+    known = tuple(estimate(model, [images(2, 8)], layer) for layer in LAYERS)
+    with seeded(0, CPU):
+        alone = [IBA(layer=one.layer, statistics=one, **BRIEF)(model, x, TARGET) for one in known]
+    found = joined(model, x, statistics=known)
+    for one in alone:
+        torch.testing.assert_close(found.details[f"noise score of {one.layer}"], one.details["noise score"])
+    with pytest.raises(UsageError, match="its own noise"):
+        MultiLayerIBA(layers=LAYERS, statistics=known[:1])
+    with pytest.raises(UsageError, match="its own noise"):
+        MultiLayerIBA(layers=LAYERS, method=IBA(statistics=known[0]))

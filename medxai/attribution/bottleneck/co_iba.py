@@ -8,7 +8,7 @@ import torch
 
 from medxai.attribution.bottleneck.iba import IBA
 from medxai.attribution.bottleneck.noisy import NoisyLayer
-from medxai.attribution.bottleneck.statistics import FeatureStatistics
+from medxai.attribution.bottleneck.statistics import FeatureStatistics, refuse_shared
 from medxai.attribution.combined import ALONE, LayersMethod
 from medxai.attribution.passes import Pass
 from medxai.core.protocols import Attribution, Traits
@@ -35,12 +35,7 @@ class CoIBA(LayersMethod):
 
     def __post_init__(self) -> None:
         LayersMethod.__post_init__(self)
-        if self.method.statistics or (self.statistics and len(self.statistics) != len(self.layers)):
-            raise UsageError(
-                "Every layer has its own noise.",
-                expected="as many `statistics` as there are names in `layers`, or none, and none in `method`",
-                found=f"{len(self.statistics)} for {len(self.layers)} layers, method {self.method.statistics}",
-            )
+        refuse_shared(self.method.statistics, self.statistics, self.layers)
 
     @property
     def base(self) -> IBA:

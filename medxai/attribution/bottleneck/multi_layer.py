@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medxai.attribution.bottleneck.iba import IBA
+from medxai.attribution.bottleneck.statistics import FeatureStatistics, refuse_shared
 from medxai.attribution.combined import Combination, Placed
 from medxai.core.layer import Footprint
 from medxai.core.protocols import Attribution, Traits
@@ -23,8 +24,9 @@ class MultiLayerIBA(Combination):
 
     "product" is m_1 prod_l 1[m_l > threshold u_l], with u_l = ||m_l||_2 / sqrt(N) the value that a uniform map of the
     same norm has in each of the N voxels; "sum" is sum_l w_l m_l / ||m_l||_2, which has no unit, w_l = 1 without
-    `weights`. The maps m_l of `method`, one bottleneck for each layer, are laid on the image before. Source: Khakzar et
-    al. 2021, who use the ends of the first three dense blocks and a threshold of 1.34 u for images of 224 x 224.
+    `weights`. The maps m_l of `method`, one bottleneck for each layer, are laid on the image before; `statistics` of
+    every layer, or of none, say what the noise looks like. Source: Khakzar et al. 2021, who use the ends of the first
+    three dense blocks and a threshold of 1.34 u for images of 224 x 224.
     """
 
     traits: ClassVar[Traits] = Traits(
@@ -34,9 +36,11 @@ class MultiLayerIBA(Combination):
     join: Literal["product", "sum"] = "product"
     threshold: float = 1.34
     weights: tuple[float, ...] = ()
+    statistics: tuple[FeatureStatistics, ...] = ()
 
     def __post_init__(self) -> None:
         Combination.__post_init__(self)
+        refuse_shared(self.method.statistics, self.statistics, self.layers)
         if self.weights and (self.join == "product" or len(self.weights) != len(self.layers)):
             raise UsageError(
                 "Only a sum weighs its layers, and each has one weight.",
@@ -47,6 +51,10 @@ class MultiLayerIBA(Combination):
     @property
     def base(self) -> IBA:
         return self.method
+
+    def at(self, place: int) -> IBA:
+        """The bottleneck of that layer."""
+        return replace(self.method, statistics=self.statistics[place]) if self.statistics else self.method
 
     def in_voxels(self, spacing_mm: Callable[[], tuple[float, ...]]) -> "MultiLayerIBA":
         """The same with the sigma_mm of `method` in voxels."""

@@ -1,7 +1,7 @@
 """What the features of a layer look like over a cohort: the noise of a bottleneck is drawn from it."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from medxai.core.layer import Layer
-from medxai.errors import InputError, ModelError
+from medxai.errors import InputError, ModelError, UsageError
 from medxai.model.capture import capture
 from medxai.model.guard import untouched
 from medxai.model.layers import look_up
@@ -98,6 +98,16 @@ class FeatureStatistics:
             return cls(mean, std, active, int(facts["count"]), kind, facts["layer"])
         except Exception as error:
             raise InputError(f"{path} holds no feature statistics.", found=str(error)) from error
+
+
+def refuse_shared(own: FeatureStatistics | None, each: Sequence[FeatureStatistics], layers: Sequence[object]) -> None:
+    """Raises UsageError where several layers do not have noise of their own, or none of them has."""
+    if own or (each and len(each) != len(layers)):
+        raise UsageError(
+            "Every layer has its own noise.",
+            expected="as many `statistics` as there are names in `layers`, or none, and none in `method`",
+            found=f"{len(each)} for {len(layers)} layers, method {own}",
+        )
 
 
 def noise_of(features: Features, statistics: FeatureStatistics | None) -> FeatureStatistics:
