@@ -32,7 +32,8 @@ from medxai.metrics.road import NoisyLinear, solve
 from medxai.metrics.scene import Scene
 from medxai.metrics.sufficiency import ROAD_LEVELS, road
 from medxai.metrics.units import Voxels
-from medxai.model.scoring import Scorer, laid_out
+from medxai.model.layout import channels_last
+from medxai.model.scoring import Scorer
 from tests.peers import grad_cam_library
 
 CLASS = 3
@@ -57,7 +58,7 @@ def our_areas(model: nn.Module, image: Tensor, values: Tensor) -> tuple[float, f
 
 def passes(model: nn.Module, image: Tensor, _values: Tensor) -> str:
     """As many forward passes, in our batches and layout, as both curves take: what no masking can save."""
-    batch = laid_out(image.expand(16, -1, -1, -1))
+    batch = channels_last(image.expand(16, -1, -1, -1))
     with torch.no_grad():
         for start in range(0, 202, len(batch)):
             model(batch[: 202 - start])

@@ -16,7 +16,7 @@ from medxai.core.saliency import Provenance, Saliency, Status
 from medxai.core.volume import Case
 from medxai.errors import InputError, WriteError
 from medxai.evaluation import Evaluation
-from medxai.io.codes import notice
+from medxai.io.codes import codes, notice
 from medxai.io.options import ReadOptions
 from medxai.io.read import read_volume
 from medxai.io.write import made_folder, remove_file, write_file, write_json, write_nifti
@@ -85,7 +85,8 @@ def load_overlay(path: str | Path, nan: float | None = None) -> Saliency:
     if volume.data.shape[0] != 1:
         raise InputError("A saliency map has one value per voxel.", found=f"{volume.data.shape[0]} channels in {path}")
     data = volume.data[0].to(torch.float32)
-    unread = Status() if nan is None or bool((data != nan).any()) else Status(f"no voxel but {nan:g}, in place of NaN")
+    filled = "N12" in codes(volume.notices) and nan is not None and bool((data == nan).all())
+    unread = Status(f"no voxel but {nan:g}, in place of NaN") if filled else Status()
     record = _recorded(path)
     if record is None:
         told = (*_FOREIGN, *volume.notices)

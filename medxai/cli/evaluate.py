@@ -151,12 +151,12 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
         )
         others = tuple(medxai.load_overlay(path, options.nan) for path in other or ())
         chance = Chance(shown, others, noise, places, seed)
+        shared = ((), ()) if labelled is None else structures(found, labelled, options, within)
         step("scoring")
         scored = evaluate_labels(found, drawn, told, options, preset, chance, within)
         grid = next(iter(drawn.values())).geometry
         repeats = {f"again {n}": medxai.load_overlay(path, options.nan) for n, path in enumerate(again or (), 1)}
         repeated = {name: _plain(asdict(row)) for name, row in sensitivity_to(found, repeats, grid).items()}
-        shared = ((), ()) if labelled is None else structures(found, labelled, options, within)
         step("asking")
         answers = network.ask(found, shown, asked, preset, within) if asks and shown is not None else ()
     _show(scored, answers, repeated, [path.name for path in again or ()], shared, as_json)

@@ -36,7 +36,7 @@ class How:
         import medxai
         from medxai.cli.checks import read_domain, read_region
         from medxai.evaluation import Chance
-        from medxai.evaluation.case import degenerate, evaluate_reading, reading_of
+        from medxai.evaluation.case import degenerate, evaluate_reading, reading_of, refuse_unknown_lengths
         from medxai.evaluation.cohort import Scored
         from medxai.evaluation.parts import parts_of
         from medxai.evaluation.presets import chosen
@@ -48,7 +48,10 @@ class How:
         others = prior.without(line.patient, mask.geometry)
         chance = Chance(image, () if others is None else (others,), self.noise, self.places, self.seed)
         reading = reading_of(saliency, mask, domain)
-        found = evaluate_reading(reading, saliency, mask, chosen(self.names, self.preset), chance, self.options)
+        specs = chosen(self.names, self.preset)
+        if self.names:
+            refuse_unknown_lengths(specs, mask.geometry)
+        found = evaluate_reading(reading, saliency, mask, specs, chance, self.options)
         whole = self.preset == "full" and self.names is None
         parts = parts_of(reading, degenerate(saliency)) if whole else None
         return Scored(line.group, line.case, line.patient, found, parts)

@@ -10,7 +10,7 @@ from medxai.io.options import ReadOptions
 _ALWAYS = ("saliency", "masks", "preset", "seed", "as_json")
 _READING = ("spacing", *(field.name for field in fields(ReadOptions)))
 _NETWORK = ("model", "weights", "recipe", "target", "method", "layer", "output", "link", "factory_arg", "device")
-_BESIDE = ("domain", "atlas", "image", "other", "again", "labels", "mask_image", "device")
+_BESIDE = ("domain", "atlas", "image", "other", "again", "labels", "mask_image")
 TABLE = (*_ALWAYS, *_READING, "metric", "noise", "places")
 CRITERIA = (*_ALWAYS, *_READING, *_NETWORK, "retrained", "other_model", "other_weights")
 FILMS = (*_ALWAYS, "tune_maps", "tune_truth", "points")

@@ -65,7 +65,7 @@ def evaluate_labels(
         else:
             latest = latest.against(mask.data if domain is None else mask.data.masked_fill(~domain.data, 0))
         if names:
-            _refuse_unknown_lengths(specs, mask.geometry)
+            refuse_unknown_lengths(specs, mask.geometry)
         found[label] = evaluate_reading(latest, saliency, mask, specs, chance, options)
     return found
 
@@ -157,7 +157,8 @@ def _share_seen(reading: Reading, mask: Annotation) -> float:
     return share_within(within, reading.seen)
 
 
-def _refuse_unknown_lengths(specs: Sequence[MetricSpec], grid: Geometry) -> None:
+def refuse_unknown_lengths(specs: Sequence[MetricSpec], grid: Geometry) -> None:
+    """Raises GeometryError where one of the metrics is a length and the pixel size is unknown."""
     if any(spec.unit for spec in specs):
         _ = grid.spacing_mm
 

@@ -9,7 +9,7 @@ from medxai.core.resample import read_on
 from medxai.core.saliency import Saliency
 from medxai.core.volume import Volume
 from medxai.errors import GeometryError
-from medxai.evaluation.prior import turned
+from medxai.evaluation.prior import turned_to
 from medxai.metrics import chance
 from medxai.metrics.permutation import permutation
 from medxai.metrics.reading import Reading
@@ -81,7 +81,7 @@ class Rows:
     def _turned(self, other: Saliency | Map) -> Map:
         if not isinstance(other, Saliency):
             return other
-        return turned(other.data, other.geometry.axcodes, self.reading.grid.axcodes)
+        return turned_to(other.data, other.geometry.axcodes, self.reading.grid)
 
     @cached_property
     def _share(self) -> float | None:

@@ -37,19 +37,19 @@ class Prior:
 
         Its axes run as those of `grid`; corner lies on corner, as in `Chance`.
         """
-        plane = upright(grid.axcodes)
+        plane = upright(_plane(grid.shape, grid.axcodes))
         own = (patient, plane)
         found = self.others[own] if own in self.others else self.whole.get(plane)
-        return None if found is None else turned(found, plane, grid.axcodes)
+        return None if found is None else turned_to(found, plane, grid)
 
 
 def prior(maps: Iterable[tuple[str, Saliency]]) -> Prior:
     """The prior of maps with their patients; one that is degenerate or nowhere positive adds nothing."""
     sums: defaultdict[str, dict[str, Map]] = defaultdict(dict)
     for patient, saliency in maps:
-        axcodes = saliency.geometry.axcodes
+        values, axcodes = _flat(saliency.data, saliency.geometry.axcodes)
         plane = upright(axcodes)
-        positive = turned(saliency.data, axcodes, plane).nan_to_num(nan=0.0).clamp(min=0)[None, None]
+        positive = turned(values, axcodes, plane).nan_to_num(nan=0.0).clamp(min=0)[None, None]
         cells = _POOL[len(plane)](positive, (CELLS,) * len(plane))[0, 0]
         if saliency.status.ok and bool(cells.isfinite().all()) and float(cells.sum()) > 0:
             own = sums[plane]
@@ -70,6 +70,25 @@ def _added(first: Map | None, second: Map | None) -> Map | None:
     if first is None or second is None:
         return second if first is None else first
     return first + second
+
+
+def turned_to(values: LayerMap, axcodes: str, grid: Geometry) -> Map:
+    """`turned` to the axes of `grid`; a volume of one slice is a plane. Raises GeometryError as `turned`."""
+    laid = turned(*_flat(values, axcodes), _plane(grid.shape, grid.axcodes))
+    return laid if laid.ndim == grid.ndim else laid.unsqueeze(grid.shape.index(1))
+
+
+def _flat(values: LayerMap, axcodes: str) -> tuple[LayerMap, str]:
+    plane = _plane(tuple(values.shape), axcodes)
+    return (values if plane == axcodes else values.squeeze(tuple(values.shape).index(1))), plane
+
+
+def _plane(shape: tuple[int, ...], axcodes: str) -> str:
+    """The axes of a volume of one slice but that across it; else all of them."""
+    if len(shape) != 3 or shape.count(1) != 1:
+        return axcodes
+    across = shape.index(1)
+    return axcodes[:across] + axcodes[across + 1 :]
 
 
 def upright(axcodes: str) -> str:

@@ -25,7 +25,10 @@ def structures(
         raise MaskError("An atlas holds one integer per voxel.", found=f"{len(atlas.data)} channels of {labels.dtype}")
     if domain is not None and not domain.geometry.same(atlas.geometry):
         raise GeometryError(
-            "Domain and atlas are on one grid.", expected=f"{atlas.geometry}", found=f"{domain.geometry}"
+            "Domain and atlas are on one grid.",
+            expected=f"{atlas.geometry}",
+            found=f"{domain.geometry}",
+            remedy="Lay the atlas on the annotation's grid, or ask its structures without a domain.",
         )
     notices: tuple[str, ...] = ()
     if saliency.source is not None:

@@ -119,10 +119,11 @@ def test_the_prior_of_a_patient_is_of_all_others():
     left, right = torch.zeros(64, 64), torch.zeros(32, 32)
     left[:, :32], right[:, 16:] = 5, 0.1
     known = prior([("a", saliency(left)), ("a", saliency(3 * left)), ("b", saliency(right)), ("c", saliency(-left))])
-    film, volume = Geometry(np.eye(4), (64, 64)), Geometry(np.eye(4), (64, 64, 1))
+    film, slice_, volume = (Geometry(np.eye(4), shape) for shape in ((64, 64), (64, 64, 1), (64, 64, 2)))
     torch.testing.assert_close(known.without("a", film), (right > 0) / 512)
     torch.testing.assert_close(known.without("b", film), 2 * (right == 0) / 512)
     torch.testing.assert_close(known.without("c", film), known.without("a", film) + known.without("b", film))
+    torch.testing.assert_close(known.without("a", slice_), known.without("a", film)[:, :, None])
     assert known.without("a", volume) is None
     assert prior([("a", saliency(left))]).without("a", film) is None
 

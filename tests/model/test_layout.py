@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from medxai import ClassScore
+from medxai.attribution.bottleneck.iba import IBA
 from medxai.model.layout import answered, channels_last
 from medxai.model.resume import resumable
 from medxai.model.scoring import Answers, Scorer
@@ -57,3 +58,20 @@ def test_values_and_gradients_are_the_same(shape):
     (gradient,) = torch.autograd.grad((laid**3).sum(), values)
     assert torch.equal(gradient, 3 * values.detach() ** 2)
     assert gradient.is_contiguous()
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 4, 4), (2, 3, 1, 1), (2, 3, 4, 4)])
+def test_what_follows_may_write_into_it(shape):
+    values = torch.rand(shape, requires_grad=True)
+    (channels_last(values * 1).mul_(2)).sum().backward()
+    assert torch.equal(values.grad, torch.full(shape, 2.0))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_bottleneck_before_a_layer_that_works_in_place(channels):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, channels, 3), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 2)
+    )
+    found = IBA(layer="0", beta=0.1, steps=2, copies=1)(model, torch.rand(1, 1, 8, 8), ClassScore(1))
+    assert found.maps.isfinite().all()

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from medxai.attribution.bottleneck.objective import NOISE_ABOVE
 from medxai.attribution.bottleneck.readout import Readout, ReadoutIBA
 from medxai.attribution.bottleneck.teaching import train_readout
 from medxai.core.layer import Footprint
@@ -41,7 +42,8 @@ def lifts(ndim, readout):
         with seen_batches(model, keep=True) as batches:
             found = ReadoutIBA(readout=readout)(model, x, TARGET)
         assert [len(batch) for batch in batches if not batch.is_meta] == [1]  # the trace has no values
-        assert found.status[0].ok
+        noise, doubt = readout.noise
+        assert found.status[0].ok == (not float(found.scores[0]) < noise - doubt)
         assert float(found.details["bits"][0]) == pytest.approx(float(found.maps.sum()))
         shares.append(float(mass_in_mask(Reading(found.maps[0], mask)) / (mask.sum() / mask.numel())))
     return shares
@@ -92,3 +94,15 @@ def test_from_one_grid_to_another_through_the_image_and_to_the_same_unchanged(nd
     expected = on_cells(on_image(cells, coarse, shape), fine)
     torch.testing.assert_close(between(cells, coarse, fine, shape), expected)
     assert torch.equal(between(cells, coarse, coarse, shape), cells)
+
+
+def test_where_noise_scores_above_the_image_there_is_no_map(taught, tmp_path):
+    """As of a bottleneck that is searched: what would be kept is a low score. Nearer than chance tells, a notice."""
+    readout, (x, _) = taught[2], planted_case(2, 3)
+    (score,) = ReadoutIBA(readout=readout)(Planted(2), x, TARGET).scores.tolist()
+    for noise, reason, notices in ((1.0, NOISE_ABOVE, 0), (-1.0, "", 0), (0.0, "", 1)):
+        known = replace(readout, noise=(score + noise, 1e-6))
+        write_file(tmp_path / "readout.safetensors", known.to_bytes())
+        found = ReadoutIBA(readout=Readout.read(tmp_path / "readout.safetensors"))(Planted(2), x, TARGET)
+        assert found.status[0].reason == reason
+        assert sum("noise scored as the image does" in one for one in found.notices) == notices

@@ -35,6 +35,7 @@ class CoIBA(LayersMethod):
 
     def __post_init__(self) -> None:
         LayersMethod.__post_init__(self)
+        object.__setattr__(self, "method", replace(self.method, shared_channels=True))
         refuse_shared(self.method.statistics, self.statistics, self.layers)
 
     @property
@@ -52,7 +53,7 @@ class CoIBA(LayersMethod):
         given = self.statistics or (None,) * len(captured)
         layers = [NoisyLayer.of(one, known) for one, known in zip(captured, given, strict=True)]
         notices = tuple(dict.fromkeys(notice for one in further for notice in one.layer.notices))
-        found = replace(self.method, shared_channels=True).through(seen, layers)
+        found = self.method.through(seen, layers)
         return tuple(replace(one, notices=(*one.notices, *(notices if further else (ALONE,)))) for one in found)
 
 

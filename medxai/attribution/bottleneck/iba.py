@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from medxai.attribution.bottleneck.noisy import NoisyLayer
-from medxai.attribution.bottleneck.objective import Aim, Objective, Stakes
+from medxai.attribution.bottleneck.objective import NOISE_ABOVE, Aim, Objective, Stakes
 from medxai.attribution.bottleneck.search import Bottleneck, Found, Settings, in_groups
 from medxai.attribution.bottleneck.statistics import FeatureStatistics
 from medxai.attribution.cam import LayerMethod
@@ -24,8 +24,9 @@ from medxai.model.footprint import sited
 Beta = float | Literal["auto"]
 _ROUNDS = 6
 _BRACKET = (-3.0, 3.0)
-_LOW = "noise scores above the image"
-_HELP = "where noise scores above an image, `statistics` of a cohort may score less; RegressionIBA shows what lowers it"
+_OF_A_SEARCH = ("beta", "beta found", "converged")
+_SOMETIMES = "noise does not move the score with every seed"
+ADVICE = "where noise scores above an image, `statistics` of a cohort may score less; RegressionIBA has what lowers it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +62,14 @@ class IBA(LayerMethod):
 
     def __post_init__(self) -> None:
         Objective(self.aim, self.value)
-        counts = {name: getattr(self, name) for name in ("steps", "copies", "seeds", "rate", "voxels")}
-        if not all(value > 0 for value in counts.values()) or not (self.beta == "auto" or self.beta >= 0):
+        counts = {name: getattr(self, name) for name in ("steps", "copies", "seeds", "rate", "voxels", "retention")}
+        widths = [width for width in (self.sigma, self.sigma_voxels, self.sigma_mm) if width is not None]
+        smooth = all(one >= 0 for width in widths for one in (width if isinstance(width, tuple) else (width,)))
+        if not (smooth and all(value > 0 for value in counts.values()) and (self.beta == "auto" or self.beta >= 0)):
             raise UsageError(
                 "These settings describe no search.",
-                expected="a beta of at least 0 or 'auto', and the others above 0",
-                found=f"beta={self.beta!r}, {counts}",
+                expected="a beta of at least 0 or 'auto', sigma of at least 0, and the others above 0",
+                found=f"beta={self.beta!r}, sigma {widths}, {counts}",
             )
         if self.sigma_voxels is not None and self.sigma_mm is not None:
             raise UsageError(
@@ -115,6 +118,7 @@ class IBA(LayerMethod):
         found, beta, enough = self.searched(neck, settings)
         maps = found.bits * neck.contributions(settings).sign() if self._signed else found.bits
         told = {"map": maps, "beta": beta, "beta found": enough.float(), **_diagnosis(found)}
+        told |= {name: told[name].masked_fill(~found.stakes.live, torch.nan) for name in _OF_A_SEARCH}
         return found, {name: neck.of_targets(values) for name, values in told.items()}
 
     def searched(self, neck: Bottleneck, settings: Settings) -> tuple[Found, Tensor, Tensor]:
@@ -179,7 +183,7 @@ class IBA(LayerMethod):
         status = self.judged(maps, told)
         failed = any(one.ok and bool(found < 1) for one, found in zip(status, told["beta found"], strict=True))
         short = f"no price tried {self._does} {self.retention:g} of the score: the cheapest tried is shown"
-        advice = (*((short,) if failed else ()), *((_HELP,) if Status(_LOW) in status else ()))
+        advice = (*((short,) if failed else ()), *((ADVICE,) if Status(NOISE_ABOVE) in status else ()))
         return Attribution(
             maps,
             told["clean score"],
@@ -195,7 +199,11 @@ class IBA(LayerMethod):
         """No map where noise scores above the image: to keep or to break its score would be to keep or break it low."""
         found = judge(maps, maps, told["clean score"], told["effect"], "effect of noise")
         low = (told["noise score"] > told["clean score"]) & (told["effect"] > 0) & self._upward
-        return tuple(Status(_LOW) if bool(below) else one for one, below in zip(found, low, strict=True))
+        parts = (told["searched"] > 0) & (told["searched"] < 1)
+        return tuple(
+            Status(NOISE_ABOVE) if bool(below) else Status(_SOMETIMES) if bool(part) else one
+            for one, below, part in zip(found, low, parts, strict=True)
+        )
 
     @property
     def _upward(self) -> bool:
@@ -228,6 +236,7 @@ def _diagnosis(found: Found) -> dict[str, Tensor]:
         "clean score": stakes.clean,
         "noise score": stakes.noise,
         "effect": stakes.effect,
+        "searched": stakes.live.float(),
         "bottleneck score": found.kept,
         "complement score": found.complement,
         "retained": stakes.retained(found.kept),

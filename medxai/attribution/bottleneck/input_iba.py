@@ -7,8 +7,9 @@ from typing import ClassVar, Literal, get_args
 from torch import Tensor
 
 from medxai.attribution.bottleneck.gan_prior import GanPrior, refuse_volumes
-from medxai.attribution.bottleneck.iba import IBA
+from medxai.attribution.bottleneck.iba import ADVICE, IBA
 from medxai.attribution.bottleneck.noisy import NoisyLayer
+from medxai.attribution.bottleneck.objective import NOISE_ABOVE
 from medxai.attribution.bottleneck.search import Bottleneck
 from medxai.attribution.passes import Pass
 from medxai.core.layer import Footprint, Layer
@@ -77,11 +78,14 @@ class InputIBA(IBA):
         at_layer = Bottleneck.at(seen, layers, samples, seed)
         found, guide = self.latent.told(at_layer, self.latent.settings(layers[0], seen))
         openness = on_image(at_layer.openness(found.gate), layer.footprint or whole, shape[2:])
-        if self.prior == "gan":
+        guided = bool(found.stakes.live.any())
+        if self.prior == "gan" and guided:
             room = self.settings(layers[0], seen).at_once
             openness = self.gan.refined(at_layer, found.gate, openness, image.among(samples), room)
         neck = replace(Bottleneck.at(seen, (image,), samples, seed), known=openness.clamp(max=_MOST))
-        told = self.told(neck, self.settings(image, seen))[1]
+        settings = self.settings(image, seen)
+        searching = self if guided else replace(self, beta=0.0)
+        told = searching.told(neck, settings if guided else replace(settings, idle=True))[1]
         return told | {_LATENT + name: values for name, values in guide.items()}
 
     def _attribution(self, seen: Pass, layer: Layer, told: dict[str, Tensor]) -> Attribution:
@@ -90,11 +94,12 @@ class InputIBA(IBA):
         guide = {name.removeprefix(_LATENT): values for name, values in told.items() if name.startswith(_LATENT)}
         found = super()._attribution(seen, replace(_IMAGE, notices=layer.notices), told)
         both = zip(found.status, self.latent.judged(maps, guide), strict=True)
-        status = (
+        status = tuple(
             one if other.ok or not one.ok else Status(f"the bottleneck at layer {layer.name!r}: {other.reason}")
             for one, other in both
         )
-        return replace(found, status=tuple(status))
+        low = ADVICE not in found.notices and any(NOISE_ABOVE in one.reason for one in status)
+        return replace(found, status=status, notices=(*found.notices, *((ADVICE,) if low else ())))
 
 
 METHODS = (InputIBA,)

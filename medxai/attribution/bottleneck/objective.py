@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from medxai.errors import UsageError
 
+NOISE_ABOVE = "noise scores above the image"
 Aim = Literal["retain", "logistic", "raise", "lower", "reach", "deviation"]
 
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import nan
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,18 +15,21 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from medxai.attribution.bottleneck.gate import Gate, bits
+from medxai.attribution.bottleneck.objective import NOISE_ABOVE
 from medxai.attribution.bottleneck.statistics import FeatureStatistics
 from medxai.attribution.passes import Pass, one_pass
 from medxai.attribution.status import judge
 from medxai.core.layer import Footprint
 from medxai.core.protocols import Attribution, Traits
+from medxai.core.saliency import Status
 from medxai.core.target import Target
 from medxai.errors import InputError, UsageError
 from medxai.model.footprint import sited
 from medxai.model.place import between
-from medxai.shapes import Features, Images
+from medxai.shapes import Features, Images, Maps, Scores
 
 _LIMIT = 5.0
+_ALIKE = "noise scored as the image does: the gates show what was learned of others, and hold no score here"
 _PARTS = ("mean", "std", "active")
 
 
@@ -34,7 +38,8 @@ class Readout:
     """Three 1x1 convolutions, F to F/2 to 2C to C, from the F features of all `layers` to the C gates of the first.
 
     `statistics`, per channel, normalise each layer; those of the first are the noise. The gates were taught to keep the
-    score of `target`, whose loss after each epoch is in `losses`.
+    score of `target`, whose loss after each epoch is in `losses`; `noise` is the mean score
+    of noise in the last, and two standard errors of it.
     """
 
     layers: tuple[str, ...]
@@ -43,6 +48,7 @@ class Readout:
     weights: tuple[Tensor, ...]
     biases: tuple[Tensor, ...]
     losses: tuple[float, ...] = ()
+    noise: tuple[float, float] = (nan, nan)
 
     def __post_init__(self) -> None:
         sizes = [len(one.mean) for one in self.statistics]
@@ -100,6 +106,7 @@ class Readout:
             "target": self.target,
             "counts": [one.count for one in self.statistics],
             "losses": list(self.losses),
+            "noise": list(self.noise),
         }
         tensors = {f"{name} {i}": getattr(one, name) for i, one in enumerate(self.statistics) for name in _PARTS}
         tensors |= {f"weight {i}": weight for i, weight in enumerate(self.weights)}
@@ -120,7 +127,7 @@ class Readout:
                 statistics.append(FeatureStatistics(mean, std, active, int(count), "channel", str(layer)))
             weights, biases = (tuple(parts[f"{name} {i}"] for i in range(3)) for name in ("weight", "bias"))
             layers, losses = tuple(facts["layers"]), tuple(facts["losses"])
-            return cls(layers, facts["target"], tuple(statistics), weights, biases, losses)
+            return cls(layers, facts["target"], tuple(statistics), weights, biases, losses, tuple(facts["noise"]))
         except Exception as error:
             raise InputError(f"{path} holds no readout.", found=str(error)) from error
 
@@ -167,12 +174,26 @@ class ReadoutIBA:
                 Attribution(
                     maps,
                     scores,
-                    judge(maps, maps, scores),
+                    self._judged(maps, scores),
                     self.readout.layers[0],
-                    seen.remarks,
+                    (*seen.remarks, *self._doubts(scores)),
                     place,
-                    {"bits": maps.flatten(1).sum(1)},
+                    {"bits": maps.flatten(1).sum(1), "noise score": torch.full_like(scores, self.readout.noise[0])},
                     "bits",
                 )
                 for scores in seen.scores
             )
+
+    def _judged(self, maps: Maps, scores: Scores) -> tuple[Status, ...]:
+        """No map where noise scored above the image, as of a bottleneck that is searched."""
+        noise, doubt = self.readout.noise
+        return tuple(
+            Status(NOISE_ABOVE) if bool(score < noise - doubt) else one
+            for one, score in zip(judge(maps, maps, scores), scores, strict=True)
+        )
+
+    def _doubts(self, scores: Scores) -> tuple[str, ...]:
+        """A notice where an image scores as noise did."""
+        noise, doubt = self.readout.noise
+        alike = bool(((scores - noise).abs() <= doubt).any())
+        return (_ALIKE,) if alike else ()

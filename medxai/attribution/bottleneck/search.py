@@ -30,7 +30,7 @@ class Settings:
     """How a gate is searched: Adam with rate `rate` for `steps` steps from alpha = `start`, over `copies` of the noise.
 
     `at_once` bounds how many activations are in the network at a time; `epsilon` is Adam's. With `upward` a score that
-    noise raises is not searched.
+    noise raises is not searched, and with `idle` none is.
     """
 
     steps: int
@@ -42,6 +42,7 @@ class Settings:
     shared: bool = False
     at_once: int = 16
     upward: bool = False
+    idle: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -116,7 +117,7 @@ class Bottleneck:
         optimiser = torch.optim.Adam([alpha], settings.rate, eps=settings.epsilon)
         stakes, dice = self._stakes(settings), self._dice(0)
         losses, capacity = list[Tensor](), list[Tensor]()
-        for _ in range(settings.steps if bool(stakes.live.any()) else 0):
+        for _ in range(settings.steps if bool(stakes.live.any()) and not settings.idle else 0):
             with torch.enable_grad():
                 gate = Gate.of(alpha, settings.sigma)
                 leaf = Gate(gate.openness.detach().requires_grad_(), gate.closure.detach().requires_grad_())
