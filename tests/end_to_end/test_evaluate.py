@@ -225,6 +225,12 @@ def test_a_map_that_is_not_finite_is_refused_and_repaired_on_request(files, tmp_
     assert json.loads(call(*words, "--nan", "0"))["scores"][0]["value"] > 0.5
 
 
+def test_a_map_of_zeros_is_not_called_one_of_replaced_voxels(files, tmp_path):
+    for value, said in ((0.0, ""), (np.nan, "no voxel but 0, in place of NaN")):
+        nib.save(nib.Nifti1Image(np.full(GRID.shape, value, np.float32), GRID.affine), tmp_path / "same.nii.gz")
+        assert medxai.load_overlay(tmp_path / "same.nii.gz", 0).status.reason == said
+
+
 def test_half_a_network_cannot_be_asked(files):
     words = ["evaluate", str(files / "map.nii.gz"), str(files / "mask.nii.gz"), "--model", "tests.truth:looker"]
     done = CliRunner().invoke(app, words)

@@ -31,7 +31,7 @@ def refusal(*words):
         ("table", f"{BESIDE} {FILMS} {NETWORK} {ARUN} {REMOVAL} --device cpu"),
         ("criteria", f"{BESIDE} {FILMS} {REMOVAL} {TOLD}"),
         ("films", f"{BESIDE} {NETWORK} {ARUN} {REMOVAL} {TOLD} --model a:b --spacing 1,1 --nan 0"),
-        ("map", f"{FILMS} {ARUN} {NETWORK} {REMOVAL}"),
+        ("map", f"{FILMS} {ARUN} {NETWORK} {REMOVAL} --device cpu"),
         ("map and network", f"{FILMS} {ARUN}"),
         ("map and no question", "--model a:b --weights x"),
     ],

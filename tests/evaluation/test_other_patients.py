@@ -7,15 +7,18 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from medxai.cli.app import app
 from medxai.core.geometry import Geometry
 from medxai.core.saliency import Provenance, Saliency
-from medxai.core.volume import Mask
+from medxai.core.volume import Case, Mask
 from medxai.errors import GeometryError
 from medxai.evaluation import Chance, evaluate
 from medxai.evaluation.prior import prior, turned
+from medxai.io.read import read_volume
+from medxai.overlay import load_overlay, save_overlay
 
 SHAPE, AFFINE = (12, 10, 8), np.diag([2.0, 2.0, 3.0, 1.0])
 GRID = Geometry(AFFINE, SHAPE)
@@ -106,3 +109,34 @@ def test_the_prior_of_a_patient_is_the_sum_over_all_others():
         assert torch.allclose(found.without(patient, GRID), wanted, atol=1e-7)
     assert prior(owned[:1]).without("a", GRID) is None
     assert prior([]).without("a", GRID) is None
+
+
+@pytest.fixture
+def films(tmp_path):
+    """Three films without a pixel size, each with its map as it is saved: a volume of one slice."""
+    for number in range(3):
+        mask = np.zeros((20, 24), np.uint8)
+        mask[2:9, 3 + number : 10 + number] = 255
+        Image.fromarray(mask).save(tmp_path / f"film{number}.png")
+        film = read_volume(tmp_path / f"film{number}.png")
+        values = saliency(torch.from_numpy(mask / 255).float().reshape(film.geometry.shape), film.geometry)
+        save_overlay(values, Case(f"{number}", film, {}, {}), tmp_path / f"out{number}")
+    return tmp_path
+
+
+def test_films_stand_beside_the_mean_map_of_other_films(films):
+    table = [[f"out{number}/saliency.nii.gz", f"film{number}.png"] for number in range(3)]
+    (row,) = rows_of(films, ["saliency", "mask"], table)
+    assert row["chance"]["others"] > 0.5
+    mask, others = (
+        Mask(read_volume(films / "film0.png").data[0] > 0, read_volume(films / "film0.png").geometry),
+        tuple(load_overlay(films / f"out{number}/saliency.nii.gz") for number in (1, 2)),
+    )
+    found = evaluate(load_overlay(films / "out0/saliency.nii.gz"), mask, ["mass_in_mask"], chance=Chance(others=others))
+    assert found["mass_in_mask"].chance["others"] > 0.5
+
+
+def test_a_length_asked_of_films_without_a_pixel_size_is_refused(films):
+    (films / "table.csv").write_text("saliency,mask\nout0/saliency.nii.gz,film0.png\n", "utf-8")
+    done = CliRunner().invoke(app, ["evaluate", str(films / "table.csv"), "--metric", "peak_distance"])
+    assert isinstance(done.exception, GeometryError)

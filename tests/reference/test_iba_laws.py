@@ -98,6 +98,9 @@ def test_what_scores_below_noise_has_no_evidence_unless_the_map_has_a_sign(metho
     signed = method is RegressionIBA
     assert all("noise scores above the image" in str(one) for one in found.status) == (sign < 0 and not signed)
     assert all(one.ok for one in found.status) == (sign > 0 or signed)
+    for name in ("beta", "beta found", "converged"):
+        assert bool(found.details[name].isnan().all()) == (sign < 0 and not signed)
+    assert any("statistics" in one for one in found.notices) == (sign < 0 and not signed)
     assert ((found.maps.sum((1, 2)) < 0) == (sign < 0 and signed)).all()
 
 
@@ -232,3 +235,22 @@ def test_statistics_of_a_cohort_show_how_far_they_are(capfd):
     shown = capfd.readouterr()
     assert "100%" in shown.err
     assert shown.out == ""
+
+
+def test_seeds_that_disagree_on_what_there_is_to_search_have_no_map():
+    """Eight draws of noise lie apart from the score with some seeds and not with others: their mean means nothing."""
+    scores = {"clean score": torch.ones(3), "noise score": torch.zeros(3), "effect": torch.ones(3)}
+    found = IBA(seeds=4).judged(torch.rand(3, 4, 4), {**scores, "searched": torch.tensor([1.0, 0.25, 0.0])})
+    assert [one.reason for one in found] == ["", "noise does not move the score with every seed", ""]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"sigma": -1.0}, {"sigma": (1.0, float("nan"))}, {"retention": 0.0}, {"retention": float("nan")}]
+)
+def test_settings_that_describe_no_search_are_refused(wrong):
+    with pytest.raises(UsageError, match="describe no search"):
+        IBA(**wrong)
+
+
+def test_the_gate_of_co_iba_is_told_as_it_is():
+    assert CoIBA(method=IBA(steps=3)).method == IBA(steps=3, shared_channels=True)
