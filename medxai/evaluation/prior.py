@@ -78,7 +78,7 @@ def turned_to(values: LayerMap, axcodes: str, grid: Geometry) -> Map:
     return laid if laid.ndim == grid.ndim else laid.unsqueeze(grid.shape.index(1))
 
 
-def _flat(values: LayerMap, axcodes: str) -> tuple[LayerMap, str]:
+def _flat(values: LayerMap, axcodes: str) -> tuple[Map, str]:
     plane = _plane(tuple(values.shape), axcodes)
     return (values if plane == axcodes else values.squeeze(tuple(values.shape).index(1))), plane
 
