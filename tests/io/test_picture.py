@@ -74,7 +74,7 @@ def test_palette_is_applied_and_equal_channels_are_one(tmp_path: Path) -> None:
     volume = read_picture(tmp_path / "p.png")
     assert volume.data.shape == (3, 3, 4)
     assert volume.data[:, 0, 1].tolist() == [40, 50, 60]
-    assert "palette" in volume.notices[0]
+    assert volume.notices[0] == "P02: colour palette applied"
     gray = read_picture(save(tmp_path / "g.png", np.stack([GRAY] * 3, -1)))
     assert np.array_equal(gray.data.numpy(), GRAY[None])
     assert "one gray channel" in gray.notices[0]
