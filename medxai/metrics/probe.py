@@ -53,7 +53,7 @@ class Probe:
     domain: MaskArray | None = None
     perturbation: Perturbation = DEFAULT
     seed: int = 0
-    batch: int = 16
+    batch: int = 8
     classes: Classes | None = None
 
     def __post_init__(self) -> None:

@@ -11,11 +11,11 @@ _LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 def channels_last(values: Tensor) -> Tensor:
     """The same values, copied to channels last in memory where they are images or features on the processor.
 
-    Their gradient has channels first again: sums over the batch are fifty times faster then. What lies so already, as
-    a single channel does, is handed back itself.
+    Their gradient has channels first again: sums over the batch are fifty times faster then. What lies so already is
+    handed back itself. A single channel lies both ways, and only its strides tell a convolution how to answer.
     """
     layout = _LAST.get(values.ndim) if values.device.type == "cpu" else None
-    if layout is None or values.is_contiguous(memory_format=layout):
+    if layout is None or (values.stride(1) == 1 and values.is_contiguous(memory_format=layout)):
         return values
     laid: Tensor = _Last.apply(values)  # type: ignore[no-untyped-call]
     return laid
@@ -24,7 +24,7 @@ def channels_last(values: Tensor) -> Tensor:
 class _Last(torch.autograd.Function):
     @staticmethod
     def forward(_ctx: Any, values: Tensor) -> Tensor:
-        return values.contiguous(memory_format=_LAST[values.ndim])
+        return values.clone(memory_format=_LAST[values.ndim])
 
     @staticmethod
     def backward(_ctx: Any, *gradients: Tensor) -> Tensor:

@@ -75,3 +75,12 @@ def test_a_bottleneck_before_a_layer_that_works_in_place(channels):
     )
     found = IBA(layer="0", beta=0.1, steps=2, copies=1)(model, torch.rand(1, 1, 8, 8), ClassScore(1))
     assert found.maps.isfinite().all()
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_convolutions_read_films_of_one_channel_so_too(ndim, channels):
+    network, images = (nn.Conv2d, nn.Conv3d)[ndim - 2](channels, 4, 3), torch.rand(2, channels, *(5, 6, 7)[:ndim])
+    answer = answered(network, images)
+    assert answer.stride(1) == 1
+    assert torch.allclose(answer, network(images), atol=1e-6)
