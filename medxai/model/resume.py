@@ -7,7 +7,7 @@ ordinary code run the rest, skip connections included. Answers that nothing read
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from medxai.errors import LayerError, ModelError
+from medxai.model.alter import answering
 from medxai.model.capture import submodule
 from medxai.model.faults import FAULTS, told
 from medxai.model.layout import channels_last
@@ -91,7 +92,7 @@ class Resumable:
         plan: dict[nn.Module, deque[Callable[[], Any]]] = {self.layer: deque([lambda: given])}
         for answer in self.answers:
             plan.setdefault(answer.module, deque()).append(partial(answer.at, n, images, self.folded))
-        with _answering(plan):
+        with answering({module: _queued(queue, module.forward) for module, queue in plan.items()}):
             output = self.model(image)
         if any(plan.values()):
             raise ModelError("The network took another path than in its first pass, so it cannot be resumed.")
@@ -185,24 +186,9 @@ class _Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
-@contextmanager
-def _answering(plan: Mapping[nn.Module, deque[Callable[[], Any]]]) -> Iterator[None]:
-    """The first calls of each module are answered from its queue, later ones by itself."""
-    with ExitStack() as stack:
-        for module, queue in plan.items():
-            stack.callback(_restore, module, module.__dict__.get("forward"))
-            module.__dict__["forward"] = _queued(queue, module.forward)
-        yield
-
-
 def _queued(queue: deque[Callable[[], Any]], forward: Callable[..., Any]) -> Callable[..., Any]:
+    """The first calls are answered from the queue, later ones by the module itself."""
     return lambda *args, **kwargs: queue.popleft()() if queue else forward(*args, **kwargs)
-
-
-def _restore(module: nn.Module, forward: Any) -> None:
-    module.__dict__.pop("forward", None)
-    if forward is not None:
-        module.__dict__["forward"] = forward
 
 
 @contextmanager
