@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from medxai.attribution.cam import WeightedMap
-from medxai.attribution.clusters import NOISE, Distance, dbscan, distances, quantile
+from medxai.attribution.clusters import NOISE, Distance, dbscan, quantile, squared_distances
 from medxai.attribution.evidence import Evidence
 from medxai.shapes import Features, Weights
 
@@ -74,8 +74,10 @@ class CFCAM(WeightedMap):
         labels = torch.full((len(cells),), NOISE, device=cells.device)
         others = int((~strong).sum())
         if others > (1 if self.variant == "as_published" else 2):  # two have one distance: they would always be near
-            apart = distances(cells[~strong], self.distance)
-            labels[~strong] = dbscan(apart, max(1e-5, quantile(apart, self.reach)), max(2, int(self.density * others)))
+            squares = squared_distances(cells[~strong], self.distance)
+            reach = max(1e-5, quantile(squares, self.reach))
+            found = dbscan(squares, reach, max(2, int(self.density * others)))
+            labels[~strong] = torch.from_numpy(found).to(labels.device)
         return labels, strong
 
     def _shared(self, gradient: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""CF-CAM: its clusters against scikit-learn, its published form against a slow one, and what it is worth."""
+"""CF-CAM: its published form against a slow one, and what it is worth."""
 
 from dataclasses import replace
 from functools import cache
@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.functional import conv2d, cross_entropy
 
 from medxai.attribution.cf_cam import CFCAM
-from medxai.attribution.clusters import NOISE, dbscan, distances
+from medxai.attribution.clusters import NOISE
 from medxai.attribution.gradient_cams import GradCAM
 from medxai.core.target import ClassScore
 from tests.networks import CONV
@@ -18,25 +18,6 @@ from tests.peers import split
 from tests.reference.helpers import relative
 
 DIMENSIONS = pytest.mark.parametrize("ndim", [2, 3])
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_dbscan_equals_scikit_learn(seed):
-    from sklearn.cluster import DBSCAN
-
-    draw = np.random.default_rng(seed)
-    points = draw.normal(size=(60, 3)) * draw.random((60, 1)) ** 2
-    apart = distances(torch.from_numpy(points), "euclidean")
-    reach, least = 1.001 * float(np.percentile(apart[apart > 0], 5 + seed)), 2 + seed % 4
-    found = dbscan(apart, reach, least)
-    assert (found.numpy() == DBSCAN(eps=reach, min_samples=least).fit(points).labels_).all()
-
-
-def test_distances_equal_those_of_differences():
-    points = torch.randn(9, 5, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(distances(points, "euclidean"), torch.cdist(points.double(), points.double()))
-    cosine = torch.nn.functional.cosine_similarity(points[:, None], points[None], dim=2)
-    torch.testing.assert_close(distances(points, "cosine").float(), 1 - cosine, rtol=1e-5, atol=1e-6)
 
 
 def as_released(A, g):
