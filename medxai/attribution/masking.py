@@ -18,12 +18,14 @@ from medxai.core.layer import Layer
 from medxai.core.protocols import Attribution
 from medxai.model.capture import Captured
 from medxai.model.footprint import sited
+from medxai.model.forward import Forward
 from medxai.model.scoring import Link, linked
 from medxai.shapes import Features, Images
 
 Answers = Float[Tensor, "t n"]
 PerTarget = Float[Tensor, "t"]
 _ROUNDING = 1e-6
+_ON_PROCESSOR = 2**19
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -46,6 +48,7 @@ class Asked:
     seen: Pass
     sample: int
     link: Link = "identity"
+    forward: Forward = field(default_factory=Forward)
 
     @property
     def image(self) -> Images:
@@ -58,7 +61,7 @@ class Asked:
 
     def __call__(self, images: Images) -> Answers:
         """The score of every target for each image, from one forward pass."""
-        return self.scores(self.seen.network(images), len(images))
+        return self.scores(self.forward(self.seen.network, images), len(images))
 
     def scores(self, output: Any, count: int) -> Answers:
         """The score of every target for each of the `count` answers in `output`.
@@ -75,7 +78,8 @@ class Sweeping(LayerMethod):
     """map = sum_k w_k A_k, where the weights come of the scores of changed images: subclasses say how.
 
     The scores are the target's own, read from the model's answer after `link`. No more than `voxels` values of changed
-    images are in the network at a time (32 films of 256 x 256, 2 volumes of 96^3), but at least one image.
+    images are in the network at a time (32 films of 256 x 256, 2 volumes of 96^3), but at least one image. On a
+    processor fewer are faster, and 8 such films are the most: it hands large pieces of memory back after every use.
     """
 
     link: Link = "identity"
@@ -107,7 +111,8 @@ class Sweeping(LayerMethod):
         """The numbers of changed images, or activations, of this shape, as many as may be in the network at a time."""
         if not len(numbers):
             return ()
-        return torch.split(numbers, max(1, self.voxels // prod(shape)))
+        room = min(self.voxels, _ON_PROCESSOR) if numbers.device.type == "cpu" else self.voxels
+        return torch.split(numbers, max(1, room // prod(shape)))
 
 
 def moved(answers: Answers, rest: PerTarget) -> PerTarget:

@@ -25,8 +25,8 @@ from medxai.metrics.probe import Classes, Probe
 from medxai.metrics.spec import Undefined, reason
 from medxai.metrics.trial import Trial
 from medxai.model.device import pick_device
+from medxai.model.forward import Forward
 from medxai.model.guard import untouched
-from medxai.model.layout import answered
 from medxai.model.scoring import Answers, Link, Scorer
 from medxai.model.tap import Output, tapped
 from medxai.shapes import MaskArray
@@ -84,20 +84,20 @@ def probe_of(saliency: Saliency, image: Volume, asking: Asking, domain: Mask | N
     """
     prepared = asking.recipe.apply(image)
     images, link = prepared.images.to(pick_device(asking.device)), asking.scale
-    network = tapped(asking.model, asking.output, tuple(images.shape))
+    network, forward = tapped(asking.model, asking.output, tuple(images.shape)), Forward()
     with untouched(network, images.device) as asked_of:
-        intact = answered(asked_of, images)
+        intact = forward(asked_of, images)
     goal = put(asking.target, intact, link)
     sides = groups(goal, intact)
     return Probe(
         saliency.on(prepared.geometry),
         images[0],
-        Scorer(network, goal, link),
+        Scorer(network, goal, link, forward),
         prepared.geometry.spacing_mm if prepared.geometry.units == "mm" else None,
         None if domain is None else _laid(domain, prepared.geometry),
         asking.perturbation,
         asking.seed,
-        classes=None if sides is None else Classes(Answers(network, link), *sides),
+        classes=None if sides is None else Classes(Answers(network, link, forward), *sides),
     )
 
 

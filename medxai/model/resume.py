@@ -8,7 +8,7 @@ ordinary code run the rest, skip connections included. Answers that nothing read
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 from typing import Any
@@ -23,6 +23,7 @@ from medxai.model.alter import answering
 from medxai.model.capture import submodule
 from medxai.model.faults import FAULTS, told
 from medxai.model.layout import channels_last
+from medxai.model.norms import Line, drawn, lines
 from medxai.model.replay import CleanPass, clean_pass, versions
 
 _IMAGE = -1
@@ -54,7 +55,7 @@ class Resumable:
 
     `activation` and `output` are those of the clean pass. `full` says why the whole network is run each time with
     the layer's output replaced; it is empty where the part before the layer is skipped. With `last` what follows the
-    layer reads channels last: in the plane, where it can be faster.
+    layer reads channels last: in the plane, where it can be faster. Those of its normalisations are `lines` then.
     """
 
     model: nn.Module
@@ -66,6 +67,7 @@ class Resumable:
     writes: bool = False
     folded: bool = True
     last: bool = False
+    lines: Mapping[nn.Module, Line] = field(default_factory=dict)
     full: str = ""
 
     def __call__(self, activation: Tensor) -> Any:
@@ -92,7 +94,7 @@ class Resumable:
         plan: dict[nn.Module, deque[Callable[[], Any]]] = {self.layer: deque([lambda: given])}
         for answer in self.answers:
             plan.setdefault(answer.module, deque()).append(partial(answer.at, n, images, self.folded))
-        with answering({module: _queued(queue, module.forward) for module, queue in plan.items()}):
+        with drawn(self.lines), answering({module: _queued(queue, module.forward) for module, queue in plan.items()}):
             output = self.model(image)
         if any(plan.values()):
             raise ModelError("The network took another path than in its first pass, so it cannot be resumed.")
@@ -121,7 +123,7 @@ def resumable(model: nn.Module, layer: str, image: Tensor) -> Resumable:
         else:
             flat = clean.activation.ndim == 4 and channels_last(clean.activation) is not clean.activation
             for last, folded in product((True, False) if flat else (False,), (True, False)):
-                candidate = replace(thin, last=last, folded=folded)
+                candidate = replace(thin, last=last, folded=folded, lines=lines(model) if last else {})
                 reason = _objection(candidate)
                 if not reason:
                     return candidate

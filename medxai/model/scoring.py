@@ -1,7 +1,7 @@
 """A network as a function from images to one number each, without gradients."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from medxai.core.target import Target
 from medxai.errors import TargetError
+from medxai.model.forward import Forward
 from medxai.model.guard import untouched
-from medxai.model.layout import answered
 from medxai.shapes import Images, Scores
 
 Link = Literal["identity", "softmax", "sigmoid", "log_softmax"]
@@ -44,10 +44,11 @@ class Scorer:
     model: nn.Module
     target: Target
     link: Link = "identity"
+    forward: Forward = field(default_factory=Forward, repr=False)
 
     def __call__(self, images: Images) -> Scores:
         with untouched(self.model, images.device) as network:
-            scores: Scores = self.target(self.linked(answered(network, images))).detach()
+            scores: Scores = self.target(self.linked(self.forward(network, images))).detach()
         return scores
 
     def linked(self, output: Any) -> Any:
@@ -61,8 +62,9 @@ class Answers:
 
     model: nn.Module
     link: Link = "softmax"
+    forward: Forward = field(default_factory=Forward, repr=False)
 
     def __call__(self, images: Images) -> Tensor:
         with untouched(self.model, images.device) as network:
-            answers: Tensor = linked(answered(network, images), self.link).detach()
+            answers: Tensor = linked(self.forward(network, images), self.link).detach()
         return answers

@@ -6,7 +6,8 @@ from torch import nn
 
 from medxai import ClassScore
 from medxai.attribution.bottleneck.iba import IBA
-from medxai.model.layout import answered, channels_last
+from medxai.model.forward import Forward
+from medxai.model.layout import channels_last
 from medxai.model.resume import resumable
 from medxai.model.scoring import Answers, Scorer
 
@@ -47,7 +48,7 @@ def test_a_network_that_views_its_features_is_resumed(network):
 
 def test_a_network_that_fails_in_both_layouts_says_its_own_error(network):
     with pytest.raises(RuntimeError, match="expected input"):
-        answered(network, torch.rand(2, 4, 6, 5))
+        Forward()(network, torch.rand(2, 4, 6, 5))
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 3, 4, 5, 6), (2, 7, 3)])
@@ -81,6 +82,14 @@ def test_a_bottleneck_before_a_layer_that_works_in_place(channels):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_convolutions_read_films_of_one_channel_so_too(ndim, channels):
     network, images = (nn.Conv2d, nn.Conv3d)[ndim - 2](channels, 4, 3), torch.rand(2, channels, *(5, 6, 7)[:ndim])
-    answer = answered(network, images)
+    answer = Forward()(network, images)
     assert answer.stride(1) == 1
     assert torch.allclose(answer, network(images), atol=1e-6)
+
+
+@pytest.mark.parametrize("lay", [lambda x: x.to(memory_format=torch.channels_last), lambda x: x.mT.contiguous().mT])
+def test_a_network_that_views_is_given_images_as_it_reads_them_however_they_lie(network, lay):
+    images = torch.rand(2, 3, 6, 5)
+    forward = Forward()
+    assert torch.allclose(forward(network, lay(images)), network(images), atol=1e-6)
+    assert not forward.last

@@ -1,0 +1,54 @@
+"""A batch normalisation in eval mode is the line that it draws."""
+
+import pytest
+import torch
+from torch import nn
+
+from medxai.model.layout import channels_last
+from medxai.model.norms import drawn, lines
+
+NORMS = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+
+
+def filled(ndim, affine=True):
+    torch.manual_seed(0)
+    norm = NORMS[ndim](5, affine=affine).eval().requires_grad_(False)
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(0.1, 3)
+    if affine:
+        norm.weight.normal_()
+        norm.bias.normal_()
+    return norm
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("affine", [True, False])
+def test_values_and_gradients_are_those_of_the_module(ndim, affine):
+    network = nn.Sequential(filled(ndim, affine), nn.ReLU(inplace=True))
+    images = torch.randn(2, 5, *(3, 4, 6)[:ndim], requires_grad=True)
+    weight = torch.randn_like(images)
+
+    def asked():
+        values = network(channels_last(images))
+        return values, torch.autograd.grad((values * weight).sum(), images)[0]
+
+    expected = asked()
+    with drawn(lines(network)):
+        found = asked()
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    assert "forward" not in vars(network[0])
+
+
+def test_channels_first_and_other_modules_are_left_to_themselves():
+    class Doubled(nn.BatchNorm2d):
+        def forward(self, values):
+            return 2 * super().forward(values)
+
+    training, unknown = nn.BatchNorm2d(5), nn.BatchNorm2d(5, track_running_stats=False).eval()
+    network = nn.Sequential(filled(2), Doubled(5).eval(), training, unknown, nn.BatchNorm1d(5).eval())
+    known = lines(network)
+    assert list(known) == [network[0]]
+    images = torch.randn(2, 5, 3, 4)
+    with drawn(known):
+        assert torch.equal(network[0](images), nn.BatchNorm2d.forward(network[0], images))
