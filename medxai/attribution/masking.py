@@ -79,7 +79,7 @@ class Sweeping(LayerMethod):
 
     The scores are the target's own, read from the model's answer after `link`. No more than `voxels` values of changed
     images are in the network at a time (32 films of 256 x 256, 2 volumes of 96^3), but at least one image. On a
-    processor fewer are faster, and 8 such films are the most: it hands large pieces of memory back after every use.
+    processor, which hands large pieces of memory back after every use, 8 such films or 2 volumes are the most.
     """
 
     link: Link = "identity"
@@ -111,8 +111,10 @@ class Sweeping(LayerMethod):
         """The numbers of changed images, or activations, of this shape, as many as may be in the network at a time."""
         if not len(numbers):
             return ()
-        room = min(self.voxels, _ON_PROCESSOR) if numbers.device.type == "cpu" else self.voxels
-        return torch.split(numbers, max(1, room // prod(shape)))
+        most = self.voxels // prod(shape)
+        if numbers.device.type == "cpu":
+            most = min(most, max(2, _ON_PROCESSOR // prod(shape)))
+        return torch.split(numbers, max(1, most))
 
 
 def moved(answers: Answers, rest: PerTarget) -> PerTarget:
