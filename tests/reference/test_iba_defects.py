@@ -141,6 +141,19 @@ def test_a_score_that_noise_raised_was_searched_for_what_keeps_it_low(aim: Aim, 
     assert all("noise scores above the image" in one.reason for one in found.status) != searched
 
 
+def test_a_price_was_sought_for_a_score_that_is_not_searched():
+    model, x, counts = rising(net(2)), images(2), []
+    with torch.no_grad():
+        model[8].weight.neg_()
+    for beta in (0.1, "auto"):
+        rows = list[int]()
+        handle = model[8].register_forward_hook(lambda _module, given, _output, rows=rows: rows.append(len(given[0])))
+        attributed(model, x, beta=beta)
+        handle.remove()
+        counts.append(sum(rows))
+    assert counts[0] == counts[1]
+
+
 @DIMENSIONS
 def test_a_sigma_of_too_few_or_too_many_axes_was_taken(ndim):
     for wrong in ({"sigma": (1.0,)}, {"sigma_voxels": (1.0,) * (ndim + 1)}):

@@ -1,6 +1,7 @@
 """A bottleneck on the voxels: its price by Monte Carlo, and a target finer than the cells that guide it."""
 
 from dataclasses import replace
+from math import isnan
 
 import pytest
 import torch
@@ -105,7 +106,9 @@ def overlap(values, mask):
 def test_images_of_several_channels_have_bits_per_voxel(ndim):
     model, (x, mask) = Coarse(ndim, channels=3).eval(), small(ndim, 1, channels=3)
     with seeded(0, CPU):
-        found = InputIBA(layer="act", latent=IBA(beta=0.1, steps=5), beta=1.0, steps=15)(model, x, TARGET)
+        latent = IBA(beta=0.1, steps=5, copies=64)
+        found = InputIBA(layer="act", latent=latent, beta=1.0, steps=15)(model, x, TARGET)
+    assert found.status[0].ok
     assert found.maps.shape == x[:, 0].shape
     assert float(found.maps[0][mask].mean()) > 1.5 * float(found.maps[0][~mask].mean())
 
@@ -178,6 +181,44 @@ def test_a_map_whose_guide_is_degenerate_is_degenerate_and_says_where(mean, ndim
     for status in found.status:
         assert status.reason.startswith("the bottleneck at layer 'act': noise scores above") == (mean > 0)
         assert status.ok == (mean < 0)
+
+
+@pytest.mark.parametrize("prior", ["latent", "gan"])
+def test_an_image_whose_guide_is_degenerate_is_not_searched_in_a_batch_nor_alone(prior):
+    """Its own noise would have lowered the score; what the noise of the layer scores lies between the two images."""
+    model, bright, sizes = Coarse(2).eval(), small(2, 0)[0] * 1.5, list[int]()
+    dim = bright / 1.5
+    with torch.no_grad():
+        level = float(model(torch.cat([bright, dim]))[:, 1].mean()) / 50
+    one = torch.ones(4, 1, 1)
+    brief = {"steps": 2, "copies": 2}
+    method = InputIBA(
+        layer="act",
+        latent=IBA(statistics=FeatureStatistics(level * one, 0.01 * one, one, 9, "channel", "act"), **brief),
+        statistics=FeatureStatistics(0 * one[:1], 0.1 * one[:1], one[:1], 9, "channel", ""),
+        prior=prior,
+        gan=GanPrior(steps=1, batch=5) if prior == "gan" else GanPrior(),
+        **brief,
+    )
+    with seeded(0, CPU):
+        together = method(model, torch.cat([bright, dim]), TARGET)
+    handle = model.edge.register_forward_hook(lambda _module, given, _output: sizes.append(len(given[0])))
+    with seeded(0, CPU):
+        alone = method(model, dim, TARGET)
+    handle.remove()
+    assert 5 not in sizes  # no GAN is taught of a gate that is shut
+    assert together.status[0].ok
+    assert float(together.details["searched"][0]) == float(together.details["latent searched"][0]) == 1
+    for found in (together, alone):
+        told = {name: float(values[-1]) for name, values in found.details.items() if values.ndim == 1}
+        assert found.status[-1].reason.startswith("the bottleneck at layer 'act': noise scores above")
+        assert told["noise score"] < told["clean score"] < told["latent noise score"]
+        assert told["searched"] == told["latent searched"] == told["bits"] == 0
+        assert all(isnan(told[name]) for name in ("beta", "beta found", "converged"))
+        assert not found.maps[-1].any()
+    with seeded(0, CPU):
+        dead, live = replace(method, voxels=1).attribute(model, bright, (ClassScore(0), TARGET))
+    assert (dead.status[0].ok, live.status[0].ok) == (False, True)
 
 
 @pytest.mark.parametrize("latent", [InverseIBA(), InverseRegressionIBA()])

@@ -75,13 +75,17 @@ class GanPrior:
     def refined(self, neck: Bottleneck, gate: Gate, openness: Tensor, image: NoisyLayer, at_once: int) -> Tensor:
         """The opennesses (r, 1, *s) of the pixels, from those where the cells of each row's gate look.
 
-        No more than `at_once` draws are in the network at a time.
+        A shut gate lets nothing pass that could be learned: its row stays as it is. No more than `at_once` draws are in
+        the network at a time.
         """
         rows = []
         for row, start in enumerate(torch.split(openness, 1)):
             sample = row % len(neck.samples)
             one = range(sample, sample + 1)
             own = Gate(gate.openness[row : row + 1], gate.closure[row : row + 1])
+            if not bool(own.openness.any()):
+                rows.append(start)
+                continue
             generator = Generator.of(image.among(one), start)
             self.train(generator, neck.first.among(one), own, neck.seen, neck.seed, at_once)
             rows.append(torch.sigmoid(generator.alpha.detach()))

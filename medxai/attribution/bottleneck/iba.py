@@ -128,7 +128,7 @@ class IBA(LayerMethod):
             return neck.search(self._loss, beta, settings), beta, torch.ones_like(beta)
         low, high = (torch.full((neck.rows,), end, device=neck.features.device) for end in _BRACKET)
         best = loosest = neck.search(self._loss, 10**low, settings)
-        for _ in range(_ROUNDS):
+        for _ in range(_ROUNDS if bool(best.stakes.live.any()) else 0):
             middle = (low + high) / 2
             found = neck.search(self._loss, 10**middle, settings)
             enough = self._achieved(found, loosest) >= self.retention

@@ -78,24 +78,22 @@ class InputIBA(IBA):
         at_layer = Bottleneck.at(seen, layers, samples, seed)
         found, guide = self.latent.told(at_layer, self.latent.settings(layers[0], seen))
         openness = on_image(at_layer.openness(found.gate), layer.footprint or whole, shape[2:])
-        guided = bool(found.stakes.live.any())
-        if self.prior == "gan" and guided:
+        if self.prior == "gan":
             room = self.settings(layers[0], seen).at_once
             openness = self.gan.refined(at_layer, found.gate, openness, image.among(samples), room)
-        neck = replace(Bottleneck.at(seen, (image,), samples, seed), known=openness.clamp(max=_MOST))
-        settings = self.settings(image, seen)
-        searching = self if guided else replace(self, beta=0.0)
-        told = searching.told(neck, settings if guided else replace(settings, idle=True))[1]
+        neck = Bottleneck.at(seen, (image,), samples, seed)
+        neck = replace(neck, known=openness.clamp(max=_MOST), guide=found.stakes)
+        told = self.told(neck, self.settings(image, seen))[1]
         return told | {_LATENT + name: values for name, values in guide.items()}
 
     def _attribution(self, seen: Pass, layer: Layer, told: dict[str, Tensor]) -> Attribution:
-        """Degenerate where the bottleneck at the layer is, whose details are told beside those of the image."""
+        """Degenerate, first of all, where the bottleneck at the layer is; its details stand beside the image's."""
         maps = told.pop(f"{_LATENT}map")
         guide = {name.removeprefix(_LATENT): values for name, values in told.items() if name.startswith(_LATENT)}
         found = super()._attribution(seen, replace(_IMAGE, notices=layer.notices), told)
         both = zip(found.status, self.latent.judged(maps, guide), strict=True)
         status = tuple(
-            one if other.ok or not one.ok else Status(f"the bottleneck at layer {layer.name!r}: {other.reason}")
+            one if other.ok else Status(f"the bottleneck at layer {layer.name!r}: {other.reason}")
             for one, other in both
         )
         low = ADVICE not in found.notices and any(NOISE_ABOVE in one.reason for one in status)

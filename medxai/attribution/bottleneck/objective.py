@@ -16,17 +16,19 @@ class Stakes:
     """Between what each score can move: `clean` as the network answers, `noise` with the layer replaced by noise.
 
     `doubt` is two standard errors of `noise`, which is a mean over draws. `upward` says that what is sought is a way
-    from the noise up to the image.
+    from the noise up to the image. `guide` are those of another bottleneck, whose gates lead the search of these.
     """
 
     clean: Tensor
     noise: Tensor
     doubt: Tensor
     upward: bool = False
+    guide: "Stakes | None" = None
 
     def of(self, rows: slice | Tensor) -> "Stakes":
         """Those of some of the scores."""
-        return Stakes(self.clean[rows], self.noise[rows], self.doubt[rows], self.upward)
+        guide = self.guide.of(rows) if self.guide else None
+        return Stakes(self.clean[rows], self.noise[rows], self.doubt[rows], self.upward, guide)
 
     @property
     def effect(self) -> Tensor:
@@ -36,8 +38,12 @@ class Stakes:
 
     @property
     def live(self) -> Tensor:
-        """Whether the noise changes the score at all, as sought, and both are numbers; nothing else is searched."""
-        return self.effect.masked_fill((self.noise > self.clean) & self.upward, 0) > 0
+        """Whether the noise changes the score at all, as sought, and both are numbers, here and in the guide.
+
+        Nothing else is searched.
+        """
+        own = self.effect.masked_fill((self.noise > self.clean) & self.upward, 0) > 0
+        return own & self.guide.live if self.guide else own
 
     def retained(self, score: Tensor) -> Tensor:
         """(score - noise) / (clean - noise): 1 where the decision is as it was, 0 where the noise decides."""

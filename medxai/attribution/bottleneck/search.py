@@ -30,7 +30,7 @@ class Settings:
     """How a gate is searched: Adam with rate `rate` for `steps` steps from alpha = `start`, over `copies` of the noise.
 
     `at_once` bounds how many activations are in the network at a time; `epsilon` is Adam's. With `upward` a score that
-    noise raises is not searched, and with `idle` none is.
+    noise raises is not searched.
     """
 
     steps: int
@@ -42,7 +42,6 @@ class Settings:
     shared: bool = False
     at_once: int = 16
     upward: bool = False
-    idle: bool = False
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -81,7 +80,7 @@ class Bottleneck:
     Row t n + i is target t of image `samples[i]`, of n. On each of the `further` layers lies the same gate, which has
     to be shared by all channels then. `inverse` swaps what passes: the network sees the noise where the gate is open,
     and the features where it is shut. `known` is the openness, (r, 1, *m) and below 1, of gates that are paid for: only
-    what passes beyond them costs.
+    what passes beyond them costs. `guide` are the stakes of the bottleneck that found them.
     """
 
     seen: Pass
@@ -92,6 +91,7 @@ class Bottleneck:
     seed: int
     inverse: bool = False
     known: Tensor | None = None
+    guide: Stakes | None = None
 
     @classmethod
     def at(
@@ -117,7 +117,7 @@ class Bottleneck:
         optimiser = torch.optim.Adam([alpha], settings.rate, eps=settings.epsilon)
         stakes, dice = self._stakes(settings), self._dice(0)
         losses, capacity = list[Tensor](), list[Tensor]()
-        for _ in range(settings.steps if bool(stakes.live.any()) and not settings.idle else 0):
+        for _ in range(settings.steps if bool(stakes.live.any()) else 0):
             with torch.enable_grad():
                 gate = Gate.of(alpha, settings.sigma)
                 leaf = Gate(gate.openness.detach().requires_grad_(), gate.closure.detach().requires_grad_())
@@ -257,29 +257,33 @@ class Bottleneck:
     def _stakes(self, settings: Settings) -> Stakes:
         shut = torch.zeros((self.rows, *[1] * (self.features.ndim - 1)), device=self.features.device)
         clean = torch.cat([score.detach()[list(self.samples)] for score in self.seen.scores])
-        noise = self._drawn(Gate(shut, 1 - shut), settings)
-        return Stakes(clean, noise.mean(0), 2 * noise.std(0) / len(noise) ** 0.5, settings.upward)
+        noise = self._tried(Gate(shut, 1 - shut), self._fresh(settings), settings.at_once)
+        return Stakes(clean, noise.mean(0), 2 * noise.std(0) / len(noise) ** 0.5, settings.upward, self.guide)
 
-    def _drawn(self, gate: Gate, settings: Settings) -> Tensor:
+    def _fresh(self, settings: Settings) -> list[Tensor]:
+        """Draws that no step of the search sees."""
+        return self._draw(max(settings.copies, _DRAWS), self._dice(1))
+
+    def _tried(self, gate: Gate, drawn: Sequence[Tensor], at_once: int) -> Tensor:
         """The scores (draws, r) of what the gates let pass, without gradient."""
-        draws = self._draw(max(settings.copies, _DRAWS), self._dice(1))
         found: dict[int, list[Tensor]] = {}
         with torch.no_grad():
-            for rows, scores in self._scores(gate, draws, settings.at_once):
+            for rows, scores in self._scores(gate, drawn, at_once):
                 found.setdefault(rows.start, []).append(scores)
         return torch.cat([torch.cat(blocks) for blocks in found.values()], 1)
 
     def _found(
         self, gate: Gate, losses: list[Tensor], capacity: list[Tensor], stakes: Stakes, settings: Settings
     ) -> Found:
+        drawn = self._fresh(settings)
         return Found(
             bits(self.nats(gate)).sum(1),
             gate,
             torch.stack(losses, 1) if losses else stakes.clean[:, None].repeat(1, settings.steps) * torch.nan,
             torch.stack(capacity, 1) if capacity else torch.zeros_like(stakes.clean)[:, None],
             stakes,
-            self._drawn(gate, settings).mean(0),
-            self._drawn(gate.inverted, settings).mean(0),
+            self._tried(gate, drawn, settings.at_once).mean(0),
+            self._tried(gate.inverted, drawn, settings.at_once).mean(0),
         )
 
 
