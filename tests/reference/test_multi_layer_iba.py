@@ -1,10 +1,16 @@
 """Bottlenecks at several layers: the published product and sum, re-derived voxel by voxel from the layers' own maps."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from torch import nn
 
+from medxai.attribution.bottleneck.co_iba import CoIBA
 from medxai.attribution.bottleneck.iba import IBA
+from medxai.attribution.bottleneck.input_iba import InputIBA
 from medxai.attribution.bottleneck.multi_layer import MultiLayerIBA
+from medxai.attribution.bottleneck.path import LayerIntegratedGradients
 from medxai.attribution.bottleneck.statistics import estimate
 from medxai.core.target import ClassScore
 from medxai.errors import UsageError
@@ -80,7 +86,44 @@ def test_each_layer_has_the_noise_of_its_own_statistics():
     found = joined(model, x, statistics=known)
     for one in alone:
         torch.testing.assert_close(found.details[f"noise score of {one.layer}"], one.details["noise score"])
+    assert MultiLayerIBA(layers=LAYERS, statistics=list(known)) == MultiLayerIBA(layers=LAYERS, statistics=known)
+    assert hash(MultiLayerIBA(layers=LAYERS, statistics=list(known)))
     with pytest.raises(UsageError, match="its own noise"):
         MultiLayerIBA(layers=LAYERS, statistics=known[:1])
     with pytest.raises(UsageError, match="its own noise"):
         MultiLayerIBA(layers=LAYERS, method=IBA(statistics=known[0]))
+
+
+@pytest.mark.parametrize("method", [MultiLayerIBA, CoIBA])
+def test_statistics_in_the_order_of_other_layers_are_refused(method):
+    """Two layers of as many channels, so that no shape would tell."""
+    model = nn.Sequential(
+        *(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU()),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)),
+    ).eval()
+    x = images(2)
+    known = [estimate(model, [images(2, 8)], layer) for layer in ("1", "auto")]
+    with seeded(0, CPU):
+        found = method(method=IBA(**BRIEF), layers=("1", "auto"), statistics=known)(model, x, TARGET)
+    assert found.maps.shape[1:] == (x.shape[2:] if method is MultiLayerIBA else (7, 9))
+    with pytest.raises(UsageError, match="another layer. Expected those of layer '1'. Found those of layer '3'"):
+        method(method=IBA(**BRIEF), layers=("1", "3"), statistics=known[::-1])(model, x, TARGET)
+
+
+def test_statistics_of_another_layer_are_refused_by_every_bottleneck_and_of_no_named_layer_taken():
+    model, x = rising(net(2)), images(2)
+    known, whole = estimate(model, [images(2, 8)], "2"), estimate(model, [images(2, 8)], "")
+    for method in (
+        IBA(layer="0", statistics=known),
+        LayerIntegratedGradients(layer="0", statistics=known),
+        InputIBA(layer="0", latent=IBA(statistics=known, **BRIEF)),
+    ):
+        with pytest.raises(UsageError, match="another layer"):
+            method(model, x, TARGET)
+    with pytest.raises(UsageError, match="those of the image"):
+        InputIBA(layer="2", latent=IBA(**BRIEF), statistics=known)(model, x, TARGET)
+    with seeded(0, CPU):
+        found = InputIBA(layer="2", latent=IBA(**BRIEF), statistics=whole, **BRIEF)(model, x, TARGET)
+    assert found.maps.shape == x[:, 0].shape
+    unnamed = IBA(layer="0", statistics=replace(known, layer=""), **BRIEF)(model, x, TARGET)
+    assert unnamed.layer == "0"

@@ -31,10 +31,11 @@ class CoIBA(LayersMethod):
         reads="score", cost="1F + T n (suffix F + B)", shared=False, magnitude=True, random=True
     )
     method: IBA = field(default_factory=IBA)
-    statistics: tuple[FeatureStatistics, ...] = ()
+    statistics: Sequence[FeatureStatistics] = ()
 
     def __post_init__(self) -> None:
         LayersMethod.__post_init__(self)
+        object.__setattr__(self, "statistics", tuple(self.statistics))
         object.__setattr__(self, "method", replace(self.method, shared_channels=True))
         refuse_shared(self.method.statistics, self.statistics, self.layers)
 

@@ -36,10 +36,11 @@ class MultiLayerIBA(Combination):
     join: Literal["product", "sum"] = "product"
     threshold: float = 1.34
     weights: tuple[float, ...] = ()
-    statistics: tuple[FeatureStatistics, ...] = ()
+    statistics: Sequence[FeatureStatistics] = ()
 
     def __post_init__(self) -> None:
         Combination.__post_init__(self)
+        object.__setattr__(self, "statistics", tuple(self.statistics))
         refuse_shared(self.method.statistics, self.statistics, self.layers)
         if self.weights and (self.join == "product" or len(self.weights) != len(self.layers)):
             raise UsageError(

@@ -23,9 +23,13 @@ class NoisyLayer:
 
     @classmethod
     def of(cls, captured: Captured, statistics: FeatureStatistics | None) -> "NoisyLayer":
-        """The captured layer, with noise as `statistics` or else as each image's own features."""
+        """The captured layer, with noise as `statistics` or else as each image's own features.
+
+        Raises UsageError for statistics of another layer.
+        """
         features = captured.activation.detach()
-        return cls(captured.layer, features, tuple(noise_of(one, statistics) for one in torch.split(features, 1)))
+        noise = tuple(noise_of(one, statistics, captured.layer) for one in torch.split(features, 1))
+        return cls(captured.layer, features, noise)
 
     def among(self, samples: range) -> "NoisyLayer":
         """The same layer for some of the images."""

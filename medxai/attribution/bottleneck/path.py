@@ -62,7 +62,7 @@ class LayerIntegratedGradients(LayerMap):
         """One image: R - mu (1, 1, k, *m), each target's mean gradient (t, 1, k, *m) and its score of mu (t, 1)."""
         layer, held = captured.layer, resumable(asked.seen.network, captured.layer.name, asked.image)
         features = captured.activation[asked.sample : asked.sample + 1].detach()
-        statistics = noise_of(features, self.statistics)
+        statistics = noise_of(features, self.statistics, layer)
         way = features - statistics.mean
         nodes, weights = np.polynomial.legendre.leggauss(self.steps)
         plan = features.new_tensor([[0.0, *(1 + nodes) / 2], [0.0, *weights / 2]])  # mu itself weighs nothing

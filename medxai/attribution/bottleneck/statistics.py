@@ -110,9 +110,21 @@ def refuse_shared(own: FeatureStatistics | None, each: Sequence[FeatureStatistic
         )
 
 
-def noise_of(features: Features, statistics: FeatureStatistics | None) -> FeatureStatistics:
-    """What the noise of one image looks like: as `statistics`, which must fit, or else as its own features."""
-    return statistics.fits(features) if statistics else of_one_image(features)
+def noise_of(features: Features, statistics: FeatureStatistics | None, layer: Layer) -> FeatureStatistics:
+    """What the noise of one image looks like: as `statistics`, which must fit, or else as its own features.
+
+    Raises UsageError for statistics that name another layer.
+    """
+    if statistics is None:
+        return of_one_image(features)
+    if statistics.layer not in {"", layer.name}:
+        raise UsageError(
+            "These statistics are of another layer.",
+            expected=f"those of layer {layer.name!r}" if layer.name else "those of the image, layer ''",
+            found=f"those of layer {statistics.layer!r}",
+            remedy="Estimate them for this layer; of several layers they stand in the order of `layers`.",
+        )
+    return statistics.fits(features)
 
 
 def of_one_image(features: Features) -> FeatureStatistics:
