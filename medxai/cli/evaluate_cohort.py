@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _PATHS = ("saliency", "image", "mask", "domain")
 _WORDS = ("label", "patient", "case", "group")
+_MISFIT = "maps of other patients that lie in another plane than this annotation are not in their mean"
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,9 @@ class How:
         import medxai
         from medxai.cli.checks import read_domain, read_region
         from medxai.evaluation import Chance
-        from medxai.evaluation.case import degenerate, evaluate_reading, reading_of, refuse_unknown_lengths
+        from medxai.evaluation.case import answerable, degenerate, evaluate_reading, reading_of
         from medxai.evaluation.cohort import Scored
         from medxai.evaluation.parts import parts_of
-        from medxai.evaluation.presets import chosen
 
         image = medxai.read_volume(line.paths["image"], options=self.options) if "image" in line.paths else None
         domain = read_domain(line.paths["domain"], self.spacing, self.options) if "domain" in line.paths else None
@@ -48,10 +48,10 @@ class How:
         others = prior.without(line.patient, mask.geometry)
         chance = Chance(image, () if others is None else (others,), self.noise, self.places, self.seed)
         reading = reading_of(saliency, mask, domain)
-        specs = chosen(self.names, self.preset)
-        if self.names:
-            refuse_unknown_lengths(specs, mask.geometry)
+        specs = answerable(self.names, self.preset, mask.geometry)
         found = evaluate_reading(reading, saliency, mask, specs, chance, self.options)
+        if prior.misfits(line.patient, mask.geometry):
+            found = replace(found, notices=(*found.notices, _MISFIT))
         whole = self.preset == "full" and self.names is None
         parts = parts_of(reading, degenerate(saliency)) if whole else None
         return Scored(line.group, line.case, line.patient, found, parts)

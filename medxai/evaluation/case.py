@@ -56,7 +56,6 @@ def evaluate_labels(
 
     Raises what `evaluate` raises.
     """
-    specs = chosen(names, preset)
     latest: Reading | None = None
     found = {}
     for label, mask in masks.items():
@@ -64,8 +63,7 @@ def evaluate_labels(
             latest = reading_of(saliency, mask, domain)
         else:
             latest = latest.against(mask.data if domain is None else mask.data.masked_fill(~domain.data, 0))
-        if names:
-            refuse_unknown_lengths(specs, mask.geometry)
+        specs = answerable(names, preset, mask.geometry)
         found[label] = evaluate_reading(latest, saliency, mask, specs, chance, options)
     return found
 
@@ -84,6 +82,14 @@ def evaluate_reading(
     remarks = (*saliency.provenance.notices, *mask.notices, *pairing, *_remarks(reading, mask, share))
     size = reading.mask_size if mask.data.is_floating_point() else int(reading.mask_size)
     return Evaluation(_scores(specs, Rows(reading, chance), degenerate(saliency)), size, share, remarks)
+
+
+def answerable(names: Sequence[str] | None, preset: str, grid: Geometry) -> tuple[MetricSpec, ...]:
+    """The rows of `chosen`. Raises GeometryError where a named one is a length and the pixel size is unknown."""
+    specs = chosen(names, preset)
+    if names and any(spec.unit for spec in specs):
+        _ = grid.spacing_mm
+    return specs
 
 
 def reading_of(saliency: Saliency, mask: Annotation, domain: Mask | None = None) -> Reading:
@@ -155,12 +161,6 @@ def _domain(domain: Mask, grid: Geometry) -> MaskArray:
 def _share_seen(reading: Reading, mask: Annotation) -> float:
     within = type(mask)(reading.mask, mask.geometry)
     return share_within(within, reading.seen)
-
-
-def refuse_unknown_lengths(specs: Sequence[MetricSpec], grid: Geometry) -> None:
-    """Raises GeometryError where one of the metrics is a length and the pixel size is unknown."""
-    if any(spec.unit for spec in specs):
-        _ = grid.spacing_mm
 
 
 def _remarks(reading: Reading, mask: Annotation, share: float) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from medxai.core.resample import read_on
 from medxai.core.saliency import Saliency
 from medxai.core.volume import Volume
 from medxai.errors import GeometryError
-from medxai.evaluation.prior import turned_to
+from medxai.evaluation.prior import on_axes_of
 from medxai.metrics import chance
 from medxai.metrics.permutation import permutation
 from medxai.metrics.reading import Reading
@@ -57,7 +57,8 @@ class Rows:
             maps["edges"] = chance.edges(values, mean, grid.spacing)
             maps["body"] = chance.body(values, mean)
         if asked.others:
-            maps["others"] = chance.others(values, [self._turned(one) for one in asked.others])
+            laid = [on_axes_of(self.reading.grid, one) if isinstance(one, Saliency) else one for one in asked.others]
+            maps["others"] = chance.others(values, laid)
         if asked.noise:
             maps["noise"] = chance.noise(values, asked.seed)
         return {name: self.reading.of(values) for name, values in maps.items()}
@@ -77,11 +78,6 @@ class Rows:
         asked = {spec.name: (spec.fn, spec.better) for spec in specs if spec.needs == "mask" and spec.uniform}
         found = permutation(self.reading, asked, self.against.places, self.against.seed)
         return {name: float(row.p) for name, row in found.items() if not isnan(row.p)}
-
-    def _turned(self, other: Saliency | Map) -> Map:
-        if not isinstance(other, Saliency):
-            return other
-        return turned_to(other.data, other.geometry.axcodes, self.reading.grid)
 
     @cached_property
     def _share(self) -> float | None:
