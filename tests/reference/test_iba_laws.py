@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from monai.networks.nets import ViT
@@ -241,15 +242,33 @@ def test_seeds_that_disagree_on_what_there_is_to_search_have_no_map():
     """Eight draws of noise lie apart from the score with some seeds and not with others: their mean means nothing."""
     scores = {"clean score": torch.ones(3), "noise score": torch.zeros(3), "effect": torch.ones(3)}
     found = IBA(seeds=4).judged(torch.rand(3, 4, 4), {**scores, "searched": torch.tensor([1.0, 0.25, 0.0])})
-    assert [one.reason for one in found] == ["", "noise does not move the score with every seed", ""]
+    assert [one.reason for one in found] == ["", "with some seeds there was nothing to search", ""]
+
+
+def checked(**settings):
+    """The settings as a caller sets them whom no run-time types stop before."""
+    method = IBA()
+    for name, value in settings.items():
+        object.__setattr__(method, name, value)
+    method.__post_init__()
+
+
+NUMBERS = ["beta", "retention", "rate", "sigma", "sigma_voxels", "sigma_mm", "steps", "copies", "seeds", "voxels"]
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"sigma": -1.0}, {"sigma": (1.0, float("nan"))}, {"retention": 0.0}, {"retention": float("nan")}]
+    "wrong",
+    [{name: value} for name in NUMBERS for value in (-1, float("nan"), float("inf"), "much")]
+    + [{"retention": 0.0}, {"retention": 2.0}, {"rate": 0.0}, {"steps": 2.5}, {"copies": 0}]
+    + [{"sigma": value} for value in ([1.0, -1.0], [1.0, 1.0], (1.0, float("nan")), (1.0, "much"))],
 )
 def test_settings_that_describe_no_search_are_refused(wrong):
     with pytest.raises(UsageError, match="describe no search"):
-        IBA(**wrong)
+        checked(**wrong)
+
+
+def test_settings_at_the_ends_of_their_ranges_and_numbers_of_numpy_are_taken():
+    checked(beta=0, sigma=(0, 1.0), retention=1, rate=np.float32(0.5), steps=np.int64(1))
 
 
 def test_the_gate_of_co_iba_is_told_as_it_is():

@@ -106,7 +106,7 @@ def test_statistics_in_the_order_of_other_layers_are_refused(method):
     with seeded(0, CPU):
         found = method(method=IBA(**BRIEF), layers=("1", "auto"), statistics=known)(model, x, TARGET)
     assert found.maps.shape[1:] == (x.shape[2:] if method is MultiLayerIBA else (7, 9))
-    with pytest.raises(UsageError, match="another layer. Expected those of layer '1'. Found those of layer '3'"):
+    with pytest.raises(UsageError, match=r"another layer\. Expected those of layer '1'\. Found those of layer '3'"):
         method(method=IBA(**BRIEF), layers=("1", "3"), statistics=known[::-1])(model, x, TARGET)
 
 

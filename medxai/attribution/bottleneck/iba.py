@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
+from numbers import Integral, Real
 from typing import ClassVar, Literal
 
 import torch
@@ -25,7 +27,8 @@ Beta = float | Literal["auto"]
 _ROUNDS = 6
 _BRACKET = (-3.0, 3.0)
 _OF_A_SEARCH = ("beta", "beta found", "converged")
-_SOMETIMES = "noise does not move the score with every seed"
+_COUNTS, _WIDTHS = ("steps", "copies", "seeds", "voxels"), ("sigma", "sigma_voxels", "sigma_mm")
+_SOMETIMES = "with some seeds there was nothing to search"
 ADVICE = "where noise scores above an image, `statistics` of a cohort may score less; RegressionIBA has what lowers it"
 
 
@@ -62,14 +65,19 @@ class IBA(LayerMethod):
 
     def __post_init__(self) -> None:
         Objective(self.aim, self.value)
-        counts = {name: getattr(self, name) for name in ("steps", "copies", "seeds", "rate", "voxels", "retention")}
-        widths = [width for width in (self.sigma, self.sigma_voxels, self.sigma_mm) if width is not None]
-        smooth = all(one >= 0 for width in widths for one in (width if isinstance(width, tuple) else (width,)))
-        if not (smooth and all(value > 0 for value in counts.values()) and (self.beta == "auto" or self.beta >= 0)):
+        given = {name: getattr(self, name) for name in ("beta", "retention", "rate", *_WIDTHS, *_COUNTS)}
+        widths = [w for name in _WIDTHS for w in (given[name] if isinstance(given[name], tuple) else (given[name],))]
+        if not (
+            (self.beta == "auto" or (_finite(self.beta) and self.beta >= 0))
+            and all(width is None or (_finite(width) and width >= 0) for width in widths)
+            and (_finite(self.retention, self.rate) and 0 < self.retention <= 1 and self.rate > 0)
+            and all(isinstance(given[name], Integral) and given[name] > 0 for name in _COUNTS)
+        ):
             raise UsageError(
                 "These settings describe no search.",
-                expected="a beta of at least 0 or 'auto', sigma of at least 0, and the others above 0",
-                found=f"beta={self.beta!r}, sigma {widths}, {counts}",
+                expected="finite numbers: beta of at least 0, or 'auto'; retention above 0 and up to 1; rate above 0; "
+                f"sigma of at least 0, one or a tuple with one for each axis; whole {', '.join(_COUNTS)} above 0",
+                found=", ".join(f"{name}={value!r}" for name, value in given.items()),
             )
         if self.sigma_voxels is not None and self.sigma_mm is not None:
             raise UsageError(
@@ -228,6 +236,10 @@ class InverseIBA(IBA):
 
     def _achieved(self, found: Found, loosest: Found) -> Tensor:
         return 1 - self._objective.share(found.complement, found.stakes, loosest.kept)
+
+
+def _finite(*values: object) -> bool:
+    return all(isinstance(value, Real) and isfinite(value) for value in values)
 
 
 def _diagnosis(found: Found) -> dict[str, Tensor]:
