@@ -87,7 +87,8 @@ class Resumable:
         given = activation.clone() if self.writes else activation
         given = channels_last(given) if self.last else given
         if self.layer is self.model:
-            return self.model(given)
+            with drawn(self.lines):
+                return self.model(given)
         if self.full:
             with _emitting(self.layer, given):
                 return self.model(image)
@@ -112,7 +113,8 @@ def resumable(model: nn.Module, layer: str, image: Tensor) -> Resumable:
     with torch.inference_mode(mode=False), torch.no_grad():
         image = image.detach().clone()
         if target is model:
-            return Resumable(model, model, image, model(image.clone()), Answer(model, image, True), (), writes=True)
+            held = Resumable(model, model, image, model(image.clone()), Answer(model, image, True), (), writes=True)
+            return next(one for one in _layouts(held) if one is held or not _objection(one))
         clean = clean_pass(model, layer, target, image.clone(), frozenset())
         whole = Resumable(model, target, clean.activation, clean.output, Answer(target, image, True), (), writes=True)
         try:
@@ -121,9 +123,8 @@ def resumable(model: nn.Module, layer: str, image: Tensor) -> Resumable:
         except FAULTS as fault:
             reason = told(fault)
         else:
-            flat = clean.activation.ndim == 4 and channels_last(clean.activation) is not clean.activation
-            for last, folded in product((True, False) if flat else (False,), (True, False)):
-                candidate = replace(thin, last=last, folded=folded, lines=lines(model) if last else {})
+            for laid, folded in product(_layouts(thin), (True, False)):
+                candidate = replace(laid, folded=folded)
                 reason = _objection(candidate)
                 if not reason:
                     return candidate
@@ -135,6 +136,13 @@ def resumable(model: nn.Module, layer: str, image: Tensor) -> Resumable:
                 remedy="Put it in eval mode and switch off what draws random numbers.",
             )
         return whole
+
+
+def _layouts(held: Resumable) -> Iterator[Resumable]:
+    """Channels last in the plane, where that can be faster, then channels as they are."""
+    if held.activation.ndim == 4 and held.activation.device.type == "cpu":
+        yield replace(held, last=True, lines=lines(held.model))
+    yield held
 
 
 def _another(image: Tensor) -> Tensor:
