@@ -13,6 +13,7 @@ from pathlib import Path
 SHOW = "--show-names"
 _INPUTS = ("--mask", "--mask-image")
 _OTHERS = ("-o", "--out", "--recipe", "--weights", "--model")
+_PREFIX = "image:"
 _MOST = 20000
 
 
@@ -41,10 +42,11 @@ def _inputs(words: Sequence[str]) -> list[str]:
     found, before = [], ""
     for word in words[1:]:
         option, equals, value = word.partition("=")
+        path = word.removeprefix(_PREFIX)
         if word.startswith("-"):
             found += [value] if equals and option in _INPUTS else []
-        elif before in _INPUTS or not before.startswith("-") or (before not in _OTHERS and Path(word).exists()):
-            found.append(word)
+        elif before in _INPUTS or not before.startswith("-") or (before not in _OTHERS and Path(path).exists()):
+            found.append(path)
         before = word
     return found
 

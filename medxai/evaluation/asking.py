@@ -20,6 +20,7 @@ from medxai.evaluation.score import Score
 from medxai.io.recipe import Recipe
 from medxai.metrics.chance import noise
 from medxai.metrics.curves import DEFAULT, Perturbation
+from medxai.metrics.imputation import Reference
 from medxai.metrics.intermodel import InterModel, inter_model
 from medxai.metrics.probe import Classes, Probe
 from medxai.metrics.spec import Undefined, reason
@@ -79,10 +80,13 @@ def probe_of(saliency: Saliency, image: Volume, asking: Asking, domain: Mask | N
 
     What the target takes from the intact image (a predicted region, the nearest classes) is fixed there, see
     `medxai.evaluation.question`. A `domain` (body, lungs) bounds what is removed: where its linear interpolation is one
-    half or more. Raises GeometryError where one of domain and image is in millimetres and the other is not, UsageError
-    where nothing says how the output becomes a score, and what the recipe raises.
+    half or more. Raises GeometryError where one of domain and image is in millimetres and the other is not, or a
+    `Reference` lies on another grid than the prepared image, UsageError where nothing says how the output becomes a
+    score, and what the recipe raises.
     """
     prepared = asking.recipe.apply(image)
+    if isinstance(asking.perturbation.baseline, Reference):
+        asking.perturbation.baseline.refuse_elsewhere(prepared.geometry)
     images, link = prepared.images.to(pick_device(asking.device)), asking.scale
     network, forward = tapped(asking.model, asking.output, tuple(images.shape)), Forward()
     with untouched(network, images.device) as asked_of:

@@ -6,11 +6,13 @@ declared by its name and never left.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal
 
 import torch
 from scipy import ndimage
 
+from medxai.core.geometry import Geometry
 from medxai.errors import GeometryError, InputError
 from medxai.metrics.scene import Image, Scene
 from medxai.metrics.units import Removed
@@ -34,6 +36,11 @@ class Constant:
     """One value per channel, or one for all, in the units of the network's input."""
 
     value: float | tuple[float, ...] = 0.0
+
+    def __post_init__(self) -> None:
+        values = self.value if isinstance(self.value, tuple) else (self.value,)
+        if not values or not all(isfinite(value) for value in values):
+            raise InputError("A constant is a number.", expected="finite values", found=f"{self.value}")
 
     def __call__(self, scene: Scene) -> Fill:
         values = self.value if isinstance(self.value, tuple) else (self.value,) * len(scene.image)
@@ -71,9 +78,23 @@ class Blur:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Another image on the same grid: the mean of a cohort, a healthy examination."""
+    """Another image on the same grid: the mean of a cohort, a healthy examination.
+
+    `geometry` is the grid that the image was prepared on, None where only its shape is known.
+    """
 
     image: Image
+    geometry: Geometry | None = None
+
+    def refuse_elsewhere(self, grid: Geometry) -> None:
+        """Raises GeometryError where the image lies on another grid than the explained one's, as prepared."""
+        if self.geometry is not None and not self.geometry.same(grid):
+            raise GeometryError(
+                "The image that takes the place of what is removed lies elsewhere than the one that is explained.",
+                expected=f"{grid} from {_corner(grid)}",
+                found=f"{self.geometry} from {_corner(self.geometry)}",
+                remedy="Resample it onto the explained image's grid; a recipe with Orientation turns both alike.",
+            )
 
     def __call__(self, scene: Scene) -> Fill:
         if self.image.shape != scene.image.shape:
@@ -95,12 +116,18 @@ class HealthyPatch:
     corner: tuple[int, ...]
     size: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        if len(self.corner) != len(self.size) or min(self.corner, default=-1) < 0 or min(self.size) < 1:
+            raise InputError(
+                "A patch has a corner and a size.",
+                expected="a corner from 0 and a size from 1 along each axis",
+                found=f"{self}",
+            )
+
     def __call__(self, scene: Scene) -> Fill:
         shape = tuple(scene.shape)
         ends = tuple(c + n for c, n in zip(self.corner, self.size, strict=True))
-        fits = len(ends) == len(shape) and all(
-            0 <= c < e <= n for c, e, n in zip(self.corner, ends, shape, strict=True)
-        )
+        fits = len(ends) == len(shape) and all(end <= length for end, length in zip(ends, shape, strict=True))
         if not fits:
             raise GeometryError("The patch leaves the image.", expected=f"a box within {shape}", found=f"{self}")
         reference = scene.image
@@ -115,3 +142,7 @@ def default_baseline(scene: Scene) -> Fill:
     """A blur of 10 mm, or of a twentieth of the longest side where the voxel size is unknown."""
     blur = Blur(10.0) if scene.spacing is not None else Blur(max(scene.shape) / 20, "voxel")
     return blur(scene)
+
+
+def _corner(grid: Geometry) -> str:
+    return f"({', '.join(f'{value:.4g}' for value in grid.affine[:3, 3])})"

@@ -88,6 +88,10 @@ class Supervoxels:
     count: int = 200
     compactness: float = 0.1
 
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise InputError("Supervoxels are counted.", expected="one or more", found=f"{self.count}")
+
     def __call__(self, scene: Scene) -> Units:
         from skimage.segmentation import slic
 

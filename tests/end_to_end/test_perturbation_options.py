@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from medxai.cli.names import withheld
 from medxai.cli.perturbation import parse_perturbation
 from medxai.errors import InputError, UsageError
 from medxai.io.options import DEFAULT as PLAIN
@@ -56,6 +57,13 @@ def test_another_image_is_prepared_as_the_case_is(tmp_path):
     found = parsed(baseline=f"image:{save(person, tmp_path)}").baseline
     assert isinstance(found, Reference)
     assert torch.equal(found.image[0], torch.from_numpy(person.voxels).float())
+    assert found.geometry.same(person.grid)
+
+
+def test_the_name_of_another_image_is_withheld(tmp_path):
+    image = save(patient(3, size=8), tmp_path)
+    words = ["evaluate", "map.nii.gz", "--baseline", f"image:{image}"]
+    assert withheld(f"image:{image} and {image.name}", words) == "image:[input 2] and [input 2]"
 
 
 @pytest.mark.parametrize(
@@ -64,7 +72,22 @@ def test_another_image_is_prepared_as_the_case_is(tmp_path):
         {"units": "cubes"},
         {"units": "cubes:-1"},
         {"units": "cubes:nan"},
+        {"units": "cubes:inf"},
         {"units": "supervoxels:0"},
+        {"units": "supervoxels:0.5"},
+        {"units": "supervoxels:2.7"},
+        {"units": "voxels:8"},
+        {"units": "voxels:"},
+        {"units": ""},
+        {"baseline": "mean:7"},
+        {"baseline": "road:0.5"},
+        {"baseline": "constant:nan"},
+        {"baseline": "constant:0,inf"},
+        {"baseline": "patch:1,2,3/0,0,0"},
+        {"baseline": "patch:1,2,3/4,-5,6"},
+        {"baseline": "patch:-1,2,3/4,5,6"},
+        {"baseline": "image:"},
+        {"baseline": "image"},
         {"units": "spheres:3"},
         {"baseline": "blur"},
         {"baseline": "constant:dark"},

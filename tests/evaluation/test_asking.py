@@ -6,7 +6,7 @@ from math import isnan
 import numpy as np
 import pytest
 import torch
-from monai.transforms import Compose, Resize
+from monai.transforms import Compose, Orientation, Resize
 
 from medxai.attribution.gradient_cams import GradCAM
 from medxai.core.geometry import Geometry
@@ -31,9 +31,10 @@ from medxai.evaluation.question import groups, put
 from medxai.explanation import explain
 from medxai.io.recipe import Recipe
 from medxai.metrics.curves import Perturbation
-from medxai.metrics.imputation import Constant
+from medxai.metrics.imputation import Constant, Reference
 from medxai.metrics.units import Cubes
 from medxai.model.scoring import Scorer
+from tests.metrics.probes import draw
 from tests.networks import Planted, planted_case
 
 SIZE = {2: (24, 27), 3: (24, 27, 30)}
@@ -84,6 +85,38 @@ def test_every_question_is_answered_beside_noise(ndim):
     )
     alone = evaluate_model(saliency, case.image, replace(asking, method=None))
     assert {row.metric for row in alone} == {*FAITHFULNESS}
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_a_reference_lies_where_the_explained_image_lies(ndim):
+    """Stored the other way round it gives the same number, or is refused, as it is elsewhere."""
+    case, asking, saliency = asked(ndim)
+    grid, values = case.image.geometry, draw(*case.image.data.shape, seed=3)
+    upright = replace(asking, recipe=Recipe.from_compose(Compose([Orientation("RAS", labels=None)])))
+    turn = np.diag([-1.0, 1, 1, 1])
+    turn[0, 3] = grid.shape[0] - 1
+    flipped = Volume(values.flip(1), Geometry(grid.affine @ turn, grid.shape))
+    far = grid.affine.copy()
+    far[:3, 3] += 500
+    wide = grid.affine * [3, 3, 3, 1]
+
+    def score(asking, reference):
+        prepared = asking.recipe.apply(reference)
+        baseline = Reference(prepared.images[0], prepared.geometry)
+        perturbation = replace(asking.perturbation, baseline=baseline)
+        return evaluate_model(saliency, case.image, replace(asking, perturbation=perturbation), ["deletion"])[0].value
+
+    plain = Volume(values, grid)
+    if ndim == 3:
+        assert score(upright, flipped) == pytest.approx(score(upright, plain), abs=1e-6)
+    for elsewhere in (
+        flipped,
+        Volume(values, Geometry(far, grid.shape)),
+        Volume(values, Geometry(wide, grid.shape)),
+    ):
+        with pytest.raises(GeometryError, match="lies elsewhere"):
+            score(asking, elsewhere)
+    assert 0 < score(asking, plain) < 1
 
 
 def test_a_degenerate_map_has_a_reason_and_no_score():

@@ -1,6 +1,6 @@
 """Perturbed images hold the declared baseline where voxels were removed and the image, bit for bit, elsewhere."""
 
-from math import log
+from math import inf, log, nan
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from medxai.errors import GeometryError, InputError
 from medxai.metrics.imputation import Blur, Constant, HealthyPatch, Mean, Reference, default_baseline
 from medxai.metrics.road import NoisyLinear, solve
 from medxai.metrics.scene import Scene
+from medxai.metrics.units import Supervoxels
 from tests.metrics.probes import SHAPES, draw
 
 BASELINES = {
@@ -98,6 +99,24 @@ def test_a_reference_lies_on_the_same_grid():
         Reference(mean[:, :5])(place)
     with pytest.raises(InputError, match="constant per channel"):
         Constant((1.0,))(place)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: Constant(nan),
+        lambda: Constant((0.0, inf)),
+        lambda: Constant(()),
+        lambda: HealthyPatch((0, 0), (4, 0)),
+        lambda: HealthyPatch((0, -1), (4, 4)),
+        lambda: HealthyPatch((0, 0), (4, 4, 4)),
+        lambda: HealthyPatch((), ()),
+        lambda: Supervoxels(0),
+    ],
+)
+def test_what_removes_nothing_or_fills_with_no_number_cannot_be_made(made):
+    with pytest.raises(InputError):
+        made()
 
 
 def by_the_paper(image, hole):
