@@ -25,7 +25,12 @@ from medxai.cli.evaluate_network import (
     AskedTarget,
     AskedUnits,
     AskedWeights,
+    Checkpoint,
+    Input,
+    Method,
     Network,
+    Question,
+    Removal,
 )
 from medxai.cli.options import AsJson, Device, FactoryArgs, MaskImage, Seed, Spacing
 from medxai.cli.reading import with_read_options
@@ -107,8 +112,15 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
     from medxai.errors import UsageError
 
     drawings = tuple(masks or ())
-    question = (model, weights, recipe, target, image, method, layer, output, link, factory_arg, device, seed)
-    network = Network(*question, units, baseline, options)
+    network = Network(
+        Checkpoint(model, weights, factory_arg),
+        Question(target, output, link),
+        Input(image, recipe, options),
+        Method(method, layer),
+        Removal(units, baseline),
+        device,
+        seed,
+    )
     if saliency.suffix.lower() == ".csv":
         if drawings or (model is not None and preset != "arun"):
             raise UsageError("A table of cases names its own annotations, and asks a network by --preset arun alone.")
@@ -131,17 +143,19 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
         step("loading")
         import medxai
         from medxai.cli.checks import read_domain, read_region
-        from medxai.evaluation import Chance, evaluate_labels
+        from medxai.evaluation import Chance, evaluate_labels, presets
         from medxai.evaluation.agreement import sensitivity_to
-        from medxai.evaluation.presets import apart
+        from medxai.evaluation.asking import evaluate_model
         from medxai.evaluation.structures import structures
 
-        told, asked = (None, None) if metric is None else apart(metric)
+        told, asked = (None, None) if metric is None else presets.apart(metric)
         asks = bool(asked) or (asked is None and model is not None)
-        refuse_unused(evaluate, given, "This question of a map", MAP_AND_NETWORK if asks else MAP)
+        removal = network.removal.taken(presets.asked(asked, preset, method is not None) if asks else ())
+        refuse_unused(evaluate, given, "This question of a map", (*(MAP_AND_NETWORK if asks else MAP), *removal))
         if asks:
             network.complete()
         found = medxai.load_overlay(saliency, options.nan)
+        asking = network.asking(found.provenance.layer or "auto") if asks else None
         drawn = _annotations(
             drawings, labels or [], lambda path, label: read_region(path, label, spacing, options, mask_image)
         )
@@ -149,17 +163,18 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
         shown, labelled = (
             None if path is None else medxai.read_volume(path, options=options) for path in (image, atlas)
         )
-        others = tuple(medxai.load_overlay(path, options.nan) for path in other or ())
-        chance = Chance(shown, others, noise, places, seed)
+        chance = Chance(
+            shown, tuple(medxai.load_overlay(path, options.nan) for path in other or ()), noise, places, seed
+        )
         shared = ((), ()) if labelled is None else structures(found, labelled, options, within)
         step("scoring")
         scored = evaluate_labels(found, drawn, told, options, preset, chance, within)
-        grid = next(iter(drawn.values())).geometry
         repeats = {f"again {n}": medxai.load_overlay(path, options.nan) for n, path in enumerate(again or (), 1)}
-        repeated = {name: _plain(asdict(row)) for name, row in sensitivity_to(found, repeats, grid).items()}
+        changes = sensitivity_to(found, repeats, next(iter(drawn.values())).geometry)
+        repeated = {name: _plain(asdict(row)) for name, row in changes.items()}
         step("asking")
-        answers = network.ask(found, shown, asked, preset, within) if asks and shown is not None else ()
-    _show(scored, answers, repeated, [path.name for path in again or ()], shared, as_json)
+        answers = () if asking is None or shown is None else evaluate_model(found, shown, asking, asked, within, preset)
+    _show(scored, answers, removal, repeated, [path.name for path in again or ()], shared, as_json)
 
 
 def _annotations(
@@ -181,6 +196,7 @@ def _annotations(
 def _show(
     scored: "Mapping[str, Evaluation]",
     answers: "Sequence[Score]",
+    removal: Mapping[str, str],
     repeated: Mapping[str, Mapping[str, Any]],
     files: Sequence[str],
     shared: "tuple[Sequence[Structure], Sequence[str]]",
@@ -190,10 +206,12 @@ def _show(
     from medxai.cli import names
     from medxai.cli.report import print_json, print_table, show_evaluation, show_scores
 
+    removal = {part: names.said(named, sys.stdout.isatty()) for part, named in removal.items()}
     if as_json:
         whole: dict[str, Any] = {name: evaluation.as_dict() for name, evaluation in scored.items()}
         whole = whole[""] if list(whole) == [""] else {"annotations": whole}
         whole |= {"asked": [score.as_dict() for score in answers]} if answers else {}
+        whole |= {"removal": removal} if removal else {}
         whole |= {"again": repeated} if repeated else {}
         whole |= {"structures": [_plain(asdict(row)) for row in structures]} if structures else {}
         whole |= {"structures_notices": list(remarks)} if remarks else {}
@@ -207,6 +225,8 @@ def _show(
         said += evaluation.notices
     if answers:
         typer.echo("asking the network:")
+        for part, named in removal.items():
+            typer.echo(f"{part}: {named}")
         show_scores(answers)
     if repeated:
         typer.echo("the same case again:")

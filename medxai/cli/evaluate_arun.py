@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medxai.cli.evaluate_cohort import Line, read_lines
-from medxai.cli.evaluate_network import Network
+from medxai.cli.evaluate_network import Checkpoint, Network
 from medxai.io.options import ReadOptions
 
 if TYPE_CHECKING:
@@ -43,17 +43,19 @@ class Judged:
         """The networks that the first is held against, by criterion. Raises UsageError for half of a question."""
         from medxai.errors import UsageError
 
-        if self.network.method is None:
+        if self.network.method.name is None:
             raise UsageError("The criteria judge a method.", expected="--method")
         if (self.other_model is None) != (self.other_weights is None):
             raise UsageError("Half of another architecture.", expected="--other-model with --other-weights")
         found = {}
         if self.retrained is not None:
-            found["repeatability"] = replace(self.network, weights=self.retrained)
+            found["repeatability"] = self._with(replace(self.network.checkpoint, weights=self.retrained))
         if self.other_model is not None:
-            other = replace(self.network, model=self.other_model, weights=self.other_weights, arguments=())
-            found["reproducibility"] = other
+            found["reproducibility"] = self._with(Checkpoint(self.other_model, self.other_weights))
         return found
+
+    def _with(self, checkpoint: Checkpoint) -> Network:
+        return replace(self.network, checkpoint=checkpoint)
 
 
 def judge(table: Path, asked: Judged, as_json: bool) -> None:

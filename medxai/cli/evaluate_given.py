@@ -15,7 +15,7 @@ TABLE = (*_ALWAYS, *_READING, "metric", "noise", "places")
 CRITERIA = (*_ALWAYS, *_READING, *_NETWORK, "retrained", "other_model", "other_weights")
 FILMS = (*_ALWAYS, "tune_maps", "tune_truth", "points")
 MAP = (*TABLE, *_BESIDE)
-MAP_AND_NETWORK = (*MAP, *_NETWORK, "units", "baseline")
+MAP_AND_NETWORK = (*MAP, *_NETWORK)
 
 
 def refuse_unused(command: Callable[..., None], given: Mapping[str, Any], asked: str, used: Collection[str]) -> None:

@@ -11,10 +11,8 @@ import typer
 from medxai.io.options import DEFAULT, ReadOptions
 
 if TYPE_CHECKING:
-    from medxai.core.saliency import Saliency
-    from medxai.core.volume import Mask, Volume
-    from medxai.evaluation import Score
     from medxai.evaluation.asking import Asking
+    from medxai.metrics.spec import MetricSpec, PerturbationPart
 
 _PANEL = "Asking the network too"
 
@@ -69,36 +67,80 @@ AskedBaseline = Annotated[
 
 
 @dataclass(frozen=True)
-class Network:
-    """The network, the image and the question, as far as they were given."""
+class Checkpoint:
+    """The factory of a network with its arguments, and its weights, as far as they were given."""
 
     model: str | None
     weights: Path | None
-    recipe: Path | None
+    arguments: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class Question:
+    """What was explained, of which part of the output, and how it becomes a score."""
+
     target: str | None
-    image: Path | None
-    method: str | None = None
-    layer: str | None = None
     output: str | None = None
     link: Link | None = None
-    arguments: Sequence[str] | None = None
-    device: str = "auto"
-    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Method:
+    """The name of the method, None where it is not asked again, and its layer."""
+
+    name: str | None = None
+    layer: str | None = None
+
+
+@dataclass(frozen=True)
+class Input:
+    """The image, how files are read and how the image is prepared."""
+
+    image: Path | None
+    recipe: Path | None
+    options: ReadOptions = DEFAULT
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What is removed at once and what takes its place; as by default where not given."""
+
     units: str | None = None
     baseline: str | None = None
-    options: ReadOptions = DEFAULT
+
+    def taken(self, rows: "Sequence[MetricSpec]") -> dict[str, str]:
+        """By option what was said, or "default", of that on which one of the metrics depends."""
+        said: dict[PerturbationPart, str | None] = {"units": self.units, "baseline": self.baseline}
+        return {part: text or "default" for part, text in said.items() if any(row.takes(part) for row in rows)}
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that is asked about changed images, as far as the command line says."""
+
+    checkpoint: Checkpoint
+    question: Question
+    input: Input
+    method: Method = Method()
+    removal: Removal = Removal()
+    device: str = "auto"
+    seed: int = 0
 
     def complete(self) -> None:
         """Raise UsageError where a part of the question is missing, before anything is computed."""
         from medxai.errors import UsageError
 
-        if None in {self.model, self.weights, self.recipe, self.target, self.image}:
+        asked = (self.checkpoint.model, self.checkpoint.weights, self.question.target)
+        if None in {*asked, self.input.recipe, self.input.image}:
             raise UsageError(
                 "The network cannot be asked.", expected="--model with --weights, --recipe, --target and --image"
             )
 
     def asking(self, layer: str = "auto") -> "Asking":
-        """The question, with the method at `layer` where none was given. Raises UsageError for half of a question."""
+        """The question, with the method at `layer` where none was given; all of it is read before the network is made.
+
+        Raises UsageError for half of a question, and for what cannot be read.
+        """
         from medxai import catalog
         from medxai.cli.perturbation import parse_perturbation
         from medxai.cli.targets import parse_output, parse_target
@@ -107,25 +149,19 @@ class Network:
         from medxai.io.recipe import Recipe
         from medxai.model.load import load_model, parse_factory_args
 
-        if self.model is None or self.weights is None or self.recipe is None or self.target is None:
+        model, weights, arguments = self.checkpoint.model, self.checkpoint.weights, self.checkpoint.arguments or ()
+        question, method = self.question, self.method
+        if model is None or weights is None or self.input.recipe is None or question.target is None:
             raise UsageError("Nobody can be asked.", expected="--model with --weights, --recipe and --target")
-        recipe = Recipe.from_yaml(self.recipe)
+        recipe = Recipe.from_yaml(self.input.recipe)
         return Asking(
-            load_model(self.model, self.weights, factory_args=parse_factory_args(list(self.arguments or ()))),
-            parse_target(self.target),
-            recipe,
-            None if self.method is None else catalog.method(self.method, self.layer or layer),
-            None if self.link is None else self.link.value,
-            parse_perturbation(self.units, self.baseline, recipe, self.options),
-            output=None if self.output is None else parse_output(self.output),
+            target=parse_target(question.target),
+            recipe=recipe,
+            method=None if method.name is None else catalog.method(method.name, method.layer or layer),
+            link=None if question.link is None else question.link.value,
+            perturbation=parse_perturbation(self.removal.units, self.removal.baseline, recipe, self.input.options),
+            output=None if question.output is None else parse_output(question.output),
             device=self.device,
             seed=self.seed,
+            model=load_model(model, weights, factory_args=parse_factory_args(list(arguments))),
         )
-
-    def ask(
-        self, found: "Saliency", image: "Volume", names: Sequence[str] | None, preset: str, domain: "Mask | None"
-    ) -> "Sequence[Score]":
-        """The scores that need the network, its method at the layer that `found` is of."""
-        from medxai.evaluation.asking import evaluate_model
-
-        return evaluate_model(found, image, self.asking(found.provenance.layer or "auto"), names, domain, preset)

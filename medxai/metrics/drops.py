@@ -8,7 +8,7 @@ import torch
 
 from medxai.metrics.probe import Probe
 from medxai.metrics.similarity import pearson
-from medxai.metrics.spec import MetricSpec, Undefined
+from medxai.metrics.spec import MetricSpec, PerturbationPart, Undefined
 from medxai.metrics.sufficiency import road
 from medxai.metrics.trial import Trial
 from medxai.shapes import Images, Map, Maps
@@ -99,12 +99,15 @@ def _silence(probe: Probe) -> Undefined | None:
     return None if probe.intact > 0 else Undefined("the score is not positive")
 
 
+_VEILS: tuple[PerturbationPart, ...] = ("units",)
 _DROP = ("exact", "blurred", "shifted")
 METRICS = (
-    MetricSpec(average_drop, needs="probe", best=0.0, span=(0.0, torch.inf), better="lower", claims=_DROP),
-    MetricSpec(average_increase, needs="probe", best=1.0, span=(0.0, 1.0)),
-    MetricSpec(average_gain, needs="probe", best=1.0, span=(0.0, 1.0)),
-    MetricSpec(shown_share, needs="probe", best=None, span=(0.0, 1.0), better="neither"),
+    MetricSpec(
+        average_drop, needs="probe", best=0.0, span=(0.0, torch.inf), better="lower", claims=_DROP, ignores=_VEILS
+    ),
+    MetricSpec(average_increase, needs="probe", best=1.0, span=(0.0, 1.0), ignores=_VEILS),
+    MetricSpec(average_gain, needs="probe", best=1.0, span=(0.0, 1.0), ignores=_VEILS),
+    MetricSpec(shown_share, needs="probe", best=None, span=(0.0, 1.0), better="neither", ignores=("units", "baseline")),
     MetricSpec(adcc, needs="method", best=1.0, span=(0.0, 1.0)),
     MetricSpec(arcc, needs="method", best=1.0, span=(0.0, 1.0)),
 )

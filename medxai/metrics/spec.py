@@ -21,6 +21,7 @@ from typing import Literal
 Needs = Literal["map", "mask", "probe", "method"]
 Better = Literal["higher", "lower", "neither"]
 Ties = Literal["expected", "together", "first"]
+PerturbationPart = Literal["units", "baseline"]
 
 RUNGS = ("exact", "blurred", "shifted", "random", "inverted")
 """The power ladder: the evidence itself, blurred, shifted by 10 mm, noise, and the complement of the evidence."""
@@ -56,8 +57,9 @@ class MetricSpec:
     published protocol, are told apart by who comes first.
     `unit` is "mm" or "mL" for metrics that refuse an unknown pixel size. `bound` flags what is chosen in view of the
     annotation and thus only an upper bound. `penalty` answers what a map that points nowhere is charged with by who
-    must rank it, though its score is undefined. The name is that of the function unless one is given, as to a function
-    of which a parameter was fixed by `functools.partial`.
+    must rank it, though its score is undefined. `ignores` is what of a probe's perturbation the metric makes no use of,
+    having its own or none. The name is that of the function unless one is given, as to a function of which a parameter
+    was fixed by `functools.partial`.
     """
 
     fn: Callable[..., float]
@@ -71,11 +73,16 @@ class MetricSpec:
     ties: Ties = "expected"
     bound: bool = False
     penalty: Callable[..., float] | None = None
+    ignores: tuple[PerturbationPart, ...] = ()
     name: str = ""
 
     def __post_init__(self) -> None:
         if not self.name:
             object.__setattr__(self, "name", self.fn.__name__)
+
+    def takes(self, part: PerturbationPart) -> bool:
+        """Whether the score depends on what of the perturbation is named so."""
+        return self.needs == "probe" and part not in self.ignores
 
     @property
     def summary(self) -> str:

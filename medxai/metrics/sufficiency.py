@@ -8,7 +8,7 @@ from medxai.metrics.curves import Curve, Perturbation, even_levels
 from medxai.metrics.imputation import Mean
 from medxai.metrics.probe import Probe
 from medxai.metrics.road import NoisyLinear
-from medxai.metrics.spec import MetricSpec, Undefined
+from medxai.metrics.spec import MetricSpec, PerturbationPart, Undefined
 from medxai.metrics.units import Supervoxels, Voxels
 
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)
@@ -70,10 +70,11 @@ def _mean(probe: Probe, keep: bool) -> float:
 
 _ANY = (-torch.inf, torch.inf)
 _LADDER = ("exact", "blurred", "random", "inverted")
+_OWN: tuple[PerturbationPart, ...] = ("units", "baseline")
 _CHANCE = ("exact", "random", "inverted")
 METRICS = (
     MetricSpec(comprehensiveness, needs="probe", best=None, span=_ANY, claims=_LADDER),
     MetricSpec(sufficiency, needs="probe", best=None, span=_ANY, better="lower", claims=_LADDER),
-    MetricSpec(irof, needs="probe", best=1.0, span=(-torch.inf, 1.0), claims=_CHANCE),
-    MetricSpec(road, needs="probe", best=None, span=_ANY, claims=_CHANCE),
+    MetricSpec(irof, needs="probe", best=1.0, span=(-torch.inf, 1.0), claims=_CHANCE, ignores=_OWN),
+    MetricSpec(road, needs="probe", best=None, span=_ANY, claims=_CHANCE, ignores=_OWN),
 )

@@ -60,6 +60,22 @@ def test_the_seed_decides_scale_does_not_and_the_range_is_kept(metric, shape):
 
 
 @probed
+def test_a_metric_takes_units_and_baseline_where_it_says_so(metric):
+    taken = set()
+
+    def told(part, what):
+        def watch(scene):
+            taken.add(part)
+            return what(scene)
+
+        return watch
+
+    watched = Perturbation(told("units", COARSE.partition), told("baseline", COARSE.baseline), COARSE.levels)
+    metric.fn(convolutional((9, 11), perturbation=watched))
+    assert taken == {part for part in ("units", "baseline") if metric.takes(part)}
+
+
+@probed
 @shapes
 def test_the_batch_is_a_matter_of_memory(metric, shape):
     probe = convolutional(shape, perturbation=COARSE, batch=64)
@@ -122,6 +138,12 @@ def test_a_method_without_a_map_is_undefined_and_the_model_is_left_alone(metric,
     assert isnan(found)
     assert reason(found)
     assert state(asked.model) == before
+
+
+@pytest.mark.parametrize("metric", [row for row in ROWS if row.needs != "probe"], ids=lambda m: m.name)
+def test_what_has_no_probe_takes_no_perturbation(metric):
+    assert not metric.takes("units")
+    assert not metric.takes("baseline")
 
 
 @tried

@@ -258,10 +258,19 @@ def test_the_network_and_the_method_are_asked_too(tmp_path):
     assert {row["metric"]: row["value"] is not None for row in both["asked"]} == {"deletion": True, "rfxg_pgs": True}
     within = json.loads(call(*words, *names, "--link", "softmax", "--domain", tmp_path / "spots.nii.gz", "--json"))
     assert within["asked"][0]["value"] != both["asked"][0]["value"]
-    removal = ("--units", "cubes:3v", "--baseline", f"image:{image}")
-    same = json.loads(call(*words, *names, "--link", "softmax", *removal, "--json"))["asked"][0]
-    assert same["metric"] == "deletion"
-    assert same["reason"] or abs(same["value"] - both["asked"][0]["value"]) > 1e-6
+    curves = (*words, "--link", "softmax", "--json", "--metric", "deletion", "--metric", "insertion")
+    own, coarse = (
+        json.loads(call(*curves, *said)) for said in (("--baseline", f"image:{image}"), ("--units", "cubes:3v"))
+    )
+    deletion, insertion = (row["value"] for row in own["asked"])
+    assert deletion == pytest.approx(insertion, abs=1e-6)
+    assert own["removal"] == {"units": "default", "baseline": f"image:{image}"}
+    default = both["asked"][0]["value"]
+    assert abs(default - deletion) > 1e-3
+    assert abs(default - coarse["asked"][0]["value"]) > 1e-4
+    assert coarse["removal"] == {"units": "cubes:3v", "baseline": "default"}
+    assert both["removal"] == {"units": "default", "baseline": "default"}
+    assert "removal" not in found
     refused = CliRunner().invoke(app, ["evaluate", *map(str, words), "--metric", "deletion"])
     assert "how this output becomes a score" in str(refused.exception)
 

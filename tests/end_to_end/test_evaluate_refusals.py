@@ -9,19 +9,20 @@ import pytest
 from typer.testing import CliRunner
 
 from medxai.cli.app import app
-from medxai.errors import UsageError
+from medxai.errors import TargetError, UsageError
 
 BESIDE = "--image x --other x --again x --label 1 --mask-image x --atlas x --domain x"
 FILMS = "--tune-maps x --tune-truth x --points x"
 NETWORK = "--weights x --recipe x --target 1 --method GradCAM --layer a --output o --link softmax --factory-arg a=1"
 TOLD = "--metric auroc --places 9 --no-noise"
 REMOVAL = "--units voxels --baseline mean"
+ASKED = ["map.nii.gz", "mask.nii.gz", "--model", "a:b"]
 ARUN = "--retrained x --other-model a:b --other-weights x"
 
 
-def refusal(*words):
+def refusal(*words, kind=UsageError):
     done = CliRunner().invoke(app, ["evaluate", *map(str, words)])
-    assert isinstance(done.exception, UsageError), done.output
+    assert isinstance(done.exception, kind), done.output
     return str(done.exception)
 
 
@@ -34,6 +35,10 @@ def refusal(*words):
         ("map", f"{FILMS} {ARUN} {NETWORK} {REMOVAL} --device cpu"),
         ("map and network", f"{FILMS} {ARUN}"),
         ("map and no question", "--model a:b --weights x"),
+        ("map and a metric of a method", REMOVAL),
+        ("map and the sensitivity to the weights", REMOVAL),
+        ("map and metrics that remove in their own way", REMOVAL),
+        ("map and a metric of the veiled image", "--units voxels"),
     ],
 )
 def test_options_without_a_use_are_refused_by_name(tmp_path, kind, unused):
@@ -44,6 +49,10 @@ def test_options_without_a_use_are_refused_by_name(tmp_path, kind, unused):
         "films": [tmp_path, "truth.json", "--preset", "chexlocalize"],
         "map": ["map.nii.gz", "mask.nii.gz"],
         "map and network": ["map.nii.gz", "mask.nii.gz", "--model", "a:b", *NETWORK.split()],
+        "map and a metric of a method": [*ASKED, "--metric", "flip_equivariance", "--method", "GradCAM"],
+        "map and the sensitivity to the weights": [*ASKED, "--preset", "arun", "--method", "GradCAM"],
+        "map and metrics that remove in their own way": [*ASKED, "--metric", "road", "--metric", "irof"],
+        "map and a metric of the veiled image": [*ASKED, "--metric", "average_drop", "--baseline", "mean"],
         "map and no question": ["map.nii.gz", "mask.nii.gz", "--metric", "auroc"],
     }[kind]
     said = refusal(*words, *unused.split())
@@ -56,6 +65,18 @@ def test_options_without_a_use_are_refused_by_name(tmp_path, kind, unused):
 
 def test_one_option_without_a_use_is_enough():
     assert "--atlas." in refusal("none.csv", "--atlas", "x")
+
+
+@pytest.mark.parametrize("typo", [("--units", "spheres:3"), ("--baseline", "mean:7"), ("--target", "largest")])
+def test_a_question_that_cannot_be_read_is_refused_before_the_map_is_scored(tmp_path, typo):
+    """Neither the network nor the annotation is there."""
+    nib.save(nib.Nifti1Image(np.ones((4, 4, 4), np.float32), np.eye(4)), tmp_path / "map.nii.gz")
+    (tmp_path / "recipe.yaml").write_text("{name: as is, transforms: []}", "utf-8")
+    question = ["--weights", "none.pt", "--recipe", tmp_path / "recipe.yaml", "--target", 1, "--image", "none.nii"]
+    said = refusal(
+        tmp_path / "map.nii.gz", *ASKED[1:], *question, "--metric", "deletion", *typo, kind=(UsageError, TargetError)
+    )
+    assert typo[1] in said
 
 
 def test_repeats_of_one_name_are_two_and_stay_unnamed(tmp_path, monkeypatch):
