@@ -108,13 +108,20 @@ def load_overlay(path: str | Path, nan: float | None = None) -> Saliency:
 
 
 def _restored(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What JSON cannot hold: tuples, and a score that is no number."""
-    score = facts["score"]
+    """What JSON cannot hold: tuples, and what is no number or infinite."""
     return {
         "recipe": tuple(facts["recipe"]),
         "notices": tuple(facts["notices"]),
-        "score": float("nan") if score is None else float(score),
+        "score": _measured(facts["score"]),
+        "details": {name: _measured(value) for name, value in facts.get("details", {}).items()},
     }
+
+
+def _measured(value: Any) -> Any:
+    """A number or numbers as they were before `write_json`."""
+    if isinstance(value, list):
+        return tuple(_measured(one) for one in value)
+    return float("nan" if value is None else value)
 
 
 _FORMAT = "medxai-saliency-1"
