@@ -6,7 +6,6 @@ maps of patches that cover the brain, merged on the scan's own grid.
 """
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -22,6 +21,7 @@ from benchmarks.brats.cohort import DATA, load_patients
 from benchmarks.brats.scoring import METRICS, Fold, score
 from benchmarks.brats.training import train
 from benchmarks.brats.whole import whole
+from medxai.io.write import made_folder, write_json
 
 HEADS = {"pointing_game": "hit", "mass_in_mask": "mass", "iou_at_mask_size": "IoU"}
 
@@ -50,8 +50,7 @@ def main() -> None:
     for found in record["whole"]:
         console.print(_whole_table(found))
     record |= {"folds": [asdict(fold) for fold in folds], "seconds": round(time.perf_counter() - started)}
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    (chosen.out / "brats.json").write_text(json.dumps(record, indent=2), "utf-8")
+    write_json(made_folder(chosen.out) / "brats.json", record)
     console.print(f"{record['seconds']} s; overlay and numbers in {chosen.out}")
 
 

@@ -1,7 +1,6 @@
 """Every method of the catalogue on the same questions, scored through the public functions; refusals say why."""
 
 import argparse
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,10 +16,11 @@ from rich.progress import track
 
 import medxai
 from medxai import Asking, Case, Mask, MedxaiError, Saliency, catalog
-from medxai.attribution.combined import Combination
+from medxai.attribution.combined import LayersMethod
 from medxai.core.protocols import Attributor
 from medxai.evaluation import Chance, Score, evaluate_labels
 from medxai.evaluation.presets import apart
+from medxai.io.write import made_folder, write_json
 
 T = TypeVar("T")
 NETWORK = "the network"
@@ -118,9 +118,8 @@ def named(names: Sequence[str] = ()) -> dict[str, Maker]:
 
 
 def write(path: Path, rows: Sequence[Row], facts: Mapping[str, Any]) -> None:
-    """Rows and what else is known of the run, as JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**facts, "methods": [asdict(row) for row in rows]}, indent=2), "utf-8")
+    """Rows and what else is known of the run, as JSON; a mean over no map is null."""
+    write_json(made_folder(path.parent) / path.name, {**facts, "methods": [asdict(row) for row in rows]})
 
 
 def markdown(rows: Sequence[Row], columns: Sequence[Column]) -> str:
@@ -151,7 +150,7 @@ def markdown(rows: Sequence[Row], columns: Sequence[Column]) -> str:
 
 def _of_catalogue(name: str, question: Question) -> Attributor:
     method = catalog.method(name, question.layer)
-    return replace(method, layers=question.layers or method.layers) if isinstance(method, Combination) else method
+    return replace(method, layers=question.layers or method.layers) if isinstance(method, LayersMethod) else method
 
 
 def _asked(name: str, made: Maker, questions: Sequence[Question], metrics: Sequence[str], limit: float) -> Row:
