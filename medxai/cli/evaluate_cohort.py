@@ -92,20 +92,22 @@ class Line:
 
 
 def read_lines(path: Path, needed: Sequence[str]) -> tuple[Line, ...]:
-    """The rows of a CSV file. Raises InputError for a column that is missing or unknown, and for an empty cell of one.
+    """The rows of a CSV file.
 
+    Raises InputError for a column that is missing, unknown or named twice, and for an empty cell of one that is needed.
     A case with two patients is refused too: its scores could not be drawn by patient.
     """
     from medxai.errors import InputError
 
-    known = f"{', '.join(needed)} and any of {', '.join(c for c in (*_PATHS, *_WORDS) if c not in needed)}"
+    optional = ", ".join(c for c in (*_PATHS, *_WORDS) if c not in needed)
+    known = f"{', '.join(needed)} and any of {optional}, each once"
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             table = csv.DictReader(file, strict=True)
             columns, rows = table.fieldnames or (), list(table)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} is no table.", expected="a CSV file in UTF-8", found=f"{error}") from error
-    if not set(needed) <= set(columns) <= {*_PATHS, *_WORDS}:
+    if not set(needed) <= set(columns) <= {*_PATHS, *_WORDS} or len(set(columns)) < len(columns):
         raise InputError("The table has other columns.", expected=known, found=", ".join(columns) or "none")
     lines = []
     patients: dict[str, str] = {}

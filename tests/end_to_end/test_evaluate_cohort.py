@@ -163,6 +163,7 @@ def test_one_group_is_not_compared(tmp_path):
     [
         (["saliency"], [["a.nii.gz"]], "other columns"),
         (["saliency", "mask", "colour"], [["a", "b", "red"]], "other columns"),
+        (["saliency", "mask", "mask"], [["a", "b", "c"]], "other columns"),
         (["saliency", "mask"], [], "no row"),
         (["saliency", "mask"], [["a.nii.gz", ""]], "Row 2"),
         (["saliency", "mask"], [["a.nii.gz", "b.nii.gz", "c"]], "Row 2"),
