@@ -115,7 +115,7 @@ class Bottleneck:
         shape = (self.rows, channels, *self.features.shape[2:])
         alpha = torch.full(shape, settings.start, device=self.features.device).requires_grad_()
         optimiser = torch.optim.Adam([alpha], settings.rate, eps=settings.epsilon)
-        stakes, dice = self._stakes(settings), self._dice(0)
+        stakes, dice = self.stakes(settings), self._dice(0)
         losses, capacity = list[Tensor](), list[Tensor]()
         for _ in range(settings.steps if bool(stakes.live.any()) else 0):
             with torch.enable_grad():
@@ -139,6 +139,13 @@ class Bottleneck:
         gate = Gate(gate.openness.masked_fill(~live, 0), gate.closure.masked_fill(~live, 1))
         return self._found(gate, losses, capacity, stakes, settings)
 
+    def stakes(self, settings: Settings) -> Stakes:
+        """Of each row, whose noise is scored with at least 8 draws."""
+        shut = torch.zeros((self.rows, *[1] * (self.features.ndim - 1)), device=self.features.device)
+        clean = torch.cat([score.detach()[list(self.samples)] for score in self.seen.scores])
+        noise = self._tried(Gate(shut, 1 - shut), self._fresh(settings), settings.at_once)
+        return Stakes(clean, noise.mean(0), 2 * noise.std(0) / len(noise) ** 0.5, settings.upward, self.guide)
+
     def contributions(self, settings: Settings, levels: int = 8) -> Tensor:
         """What each cell adds to the score of each row on the way from noise to the features, smoothed, (r, *m).
 
@@ -146,7 +153,7 @@ class Bottleneck:
         `levels` midpoints over `copies` of the noise: the sum over the cells is clean - noise. 0 where the noise
         changes nothing.
         """
-        live, dice = self._stakes(settings).live, self._dice(2)
+        live, dice = self.stakes(settings).live, self._dice(2)
         found = torch.zeros((self.rows, 1, *self.features.shape[2:]), device=self.features.device)
         for level in range(levels):
             openness = torch.full_like(found, (level + 0.5) / levels).requires_grad_()
@@ -253,12 +260,6 @@ class Bottleneck:
             return leaf[whole] if leaf.ndim and len(leaf) == count else leaf
 
         return self.seen.targets[target](tree_map_only(Tensor, answers, output))[list(self.samples)]
-
-    def _stakes(self, settings: Settings) -> Stakes:
-        shut = torch.zeros((self.rows, *[1] * (self.features.ndim - 1)), device=self.features.device)
-        clean = torch.cat([score.detach()[list(self.samples)] for score in self.seen.scores])
-        noise = self._tried(Gate(shut, 1 - shut), self._fresh(settings), settings.at_once)
-        return Stakes(clean, noise.mean(0), 2 * noise.std(0) / len(noise) ** 0.5, settings.upward, self.guide)
 
     def _fresh(self, settings: Settings) -> list[Tensor]:
         """Draws that no step of the search sees."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from math import nan
 from statistics import fmean
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from medxai.attribution.bottleneck.gate import Gate
 from medxai.attribution.bottleneck.objective import Objective, Stakes
-from medxai.attribution.bottleneck.readout import Readout, normalised
+from medxai.attribution.bottleneck.readout import Readout, normalised, stakes_of
 from medxai.attribution.bottleneck.statistics import FeatureStatistics, estimate
 from medxai.attribution.passes import Pass, one_pass
 from medxai.core.layer import Layer
@@ -34,54 +33,46 @@ def train_readout(
 ) -> Readout:
     """The readout whose gates, at the first of `layers`, minimise [1 - retained]+^2 + beta * mean KL over `batches`.
 
-    Retained is (y - yn) / (y0 - yn), of the score y of what passes, y0 of the image, yn of noise alone; images whose
-    score noise does not lower teach the gates to shut. `batches` is gone through once per layer for its statistics and
-    once per epoch, each batch with two forward passes and one backward: wrap it in `rich.progress.track` to watch.
-    Adam's `rate` is 1e-3; published, with 10 epochs of ImageNet, 1e-5. Torch's generator draws. Raises NonFiniteError.
+    Retained is (y - yn) / (y0 - yn), of the score y of what passes, y0 of the image, yn of noise alone, the mean of 8
+    draws in each image; images whose score noise does not lower teach the gates to shut. `batches` is gone through once
+    per layer for its statistics and once per epoch, each batch with two forward passes, one backward and the draws
+    through what follows the layer: wrap it in `rich.progress.track` to watch. Adam's `rate` is 1e-3; published, with
+    10 epochs of ImageNet, 1e-5. Torch's generator draws. Raises NonFiniteError.
     """
     readout = Readout.untaught(target, [estimate(model, batches, layer) for layer in layers])
     parts = [part.requires_grad_() for part in (*readout.weights, *readout.biases)]
     optimiser, losses = torch.optim.Adam(parts, rate), list[float]()
-    noise = (nan, nan)
     places: dict[tuple[int, ...], list[Layer]] = {}
     for _ in range(epochs):
-        of_epoch, of_noise = list[float](), list[Tensor]()
+        of_epoch = list[float]()
         for images in batches:
             shape = tuple(images.shape)
             if shape not in places:
                 traced = trace(model, shape)
                 places[shape] = [located(traced, name) for name in readout.layers]
             with one_pass(model, images, (target,), places[shape], graph=False) as seen, torch.enable_grad():
-                loss, scores = _loss(readout, seen, beta)
+                stakes = stakes_of(seen, readout.statistics[0], int(torch.randint(2**31, ())))
+                loss = _loss(readout, seen, beta, stakes)
                 slopes = torch.autograd.grad(loss, parts)
             for part, slope in zip(parts, slopes, strict=True):
                 part.grad = slope
             optimiser.step()
             of_epoch.append(float(loss.detach()))
-            of_noise.append(scores)
         losses.append(fmean(of_epoch))
-        alone = torch.cat(of_noise)
-        noise = float(alone.mean()), 2 * float(alone.std(correction=0)) / len(alone) ** 0.5
     return replace(
         readout,
         weights=tuple(part.detach() for part in readout.weights),
         biases=tuple(part.detach() for part in readout.biases),
         losses=tuple(losses),
-        noise=noise,
     )
 
 
-def _loss(readout: Readout, seen: Pass, beta: float) -> tuple[Tensor, Scores]:
-    """The loss of a batch, and the score of noise in place of each image."""
+def _loss(readout: Readout, seen: Pass, beta: float, stakes: Stakes) -> Tensor:
+    """The loss of a batch, with the stakes of each of its images."""
     features = seen.captured[0].activation.detach()
     known = readout.statistics[0].fits(features)
     normal, _ = normalised(seen, readout.statistics)
     gate = readout(normal, (1.0,) * (features.ndim - 2))
-    shut = torch.zeros_like(features)
-    with torch.no_grad():
-        alone = _passed(seen, Gate(shut, 1 - shut), known)
-    doubt = 2 * alone.std(correction=0) / len(alone) ** 0.5
-    stakes = Stakes(seen.scores[0], alone.mean().expand_as(alone), doubt.expand_as(alone), upward=True)
     kept, live = _passed(seen, gate, known), stakes.live
     term = Objective().keep(kept[live], stakes.of(live)).sum() / len(kept)
     loss = term + beta * (gate.nats(normal[0]) * known.alive).mean()
@@ -91,7 +82,7 @@ def _loss(readout: Readout, seen: Pass, beta: float) -> tuple[Tensor, Scores]:
             found=f"scores {kept.tolist()}",
             remedy="Lower the rate, or check the scores of the network on noisy features.",
         )
-    return loss, alone
+    return loss
 
 
 def _passed(seen: Pass, gate: Gate, known: FeatureStatistics) -> Scores:
