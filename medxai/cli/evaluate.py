@@ -40,7 +40,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from medxai.core.annotation import Annotation
+    from medxai.core.saliency import Saliency
+    from medxai.core.volume import Mask, Volume
     from medxai.evaluation import Evaluation, Score
+    from medxai.evaluation.asking import Asking
     from medxai.metrics.atlas import Structure
 
 
@@ -145,7 +148,6 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
         from medxai.cli.checks import read_domain, read_region
         from medxai.evaluation import Chance, evaluate_labels, presets
         from medxai.evaluation.agreement import sensitivity_to
-        from medxai.evaluation.asking import evaluate_model
         from medxai.evaluation.structures import structures
 
         told, asked = (None, None) if metric is None else presets.apart(metric)
@@ -173,8 +175,25 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
         changes = sensitivity_to(found, repeats, next(iter(drawn.values())).geometry)
         repeated = {name: _plain(asdict(row)) for name, row in changes.items()}
         step("asking")
-        answers = () if asking is None or shown is None else evaluate_model(found, shown, asking, asked, within, preset)
-    _show(scored, answers, removal, repeated, [path.name for path in again or ()], shared, as_json)
+        answered = _answered(found, shown, asking, asked, within, preset)
+    _show(scored, answered, removal, repeated, [path.name for path in again or ()], shared, as_json)
+
+
+def _answered(
+    found: "Saliency",
+    image: "Volume | None",
+    asking: "Asking | None",
+    metrics: Sequence[str] | None,
+    within: "Mask | None",
+    preset: str,
+) -> "tuple[Sequence[Score], Sequence[str]]":
+    """What the network answers about the map, and what it is asked otherwise than the map was made."""
+    from medxai.evaluation.asking import evaluate_model
+    from medxai.evaluation.otherwise import otherwise
+
+    if asking is None or image is None:
+        return (), ()
+    return evaluate_model(found, image, asking, metrics, within, preset), otherwise(found, image, asking)
 
 
 def _annotations(
@@ -195,14 +214,14 @@ def _annotations(
 
 def _show(
     scored: "Mapping[str, Evaluation]",
-    answers: "Sequence[Score]",
+    asked: "tuple[Sequence[Score], Sequence[str]]",
     removal: Mapping[str, str],
     repeated: Mapping[str, Mapping[str, Any]],
     files: Sequence[str],
     shared: "tuple[Sequence[Structure], Sequence[str]]",
     as_json: bool,
 ) -> None:
-    structures, remarks = shared
+    (answers, foreign), (structures, remarks) = asked, shared
     from medxai.cli import names
     from medxai.cli.report import print_json, print_table, show_evaluation, show_scores
 
@@ -211,6 +230,7 @@ def _show(
         whole: dict[str, Any] = {name: evaluation.as_dict() for name, evaluation in scored.items()}
         whole = whole[""] if list(whole) == [""] else {"annotations": whole}
         whole |= {"asked": [score.as_dict() for score in answers]} if answers else {}
+        whole |= {"asked_notices": list(foreign)} if foreign else {}
         whole |= {"removal": removal} if removal else {}
         whole |= {"again": repeated} if repeated else {}
         whole |= {"structures": [_plain(asdict(row)) for row in structures]} if structures else {}
@@ -228,6 +248,8 @@ def _show(
         for part, named in removal.items():
             typer.echo(f"{part}: {named}")
         show_scores(answers)
+        for notice in foreign:
+            typer.echo(f"note: {notice}")
     if repeated:
         typer.echo("the same case again:")
         shown = [names.said(file, sys.stdout.isatty()) for file in files]

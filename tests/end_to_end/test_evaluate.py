@@ -271,8 +271,34 @@ def test_the_network_and_the_method_are_asked_too(tmp_path):
     assert coarse["removal"] == {"units": "cubes:3v", "baseline": "default"}
     assert both["removal"] == {"units": "default", "baseline": "default"}
     assert "removal" not in found
+    assert "asked_notices" not in both
     refused = CliRunner().invoke(app, ["evaluate", *map(str, words), "--metric", "deletion"])
     assert "how this output becomes a score" in str(refused.exception)
+
+
+def test_what_is_asked_otherwise_than_it_was_explained_is_told(tmp_path):
+    """Other weights, another image, other steps and another target each have their sentence."""
+    person, plan = patient(3, size=24), tmp_path / "recipe.yaml"
+    image = save(person, tmp_path)
+    plan.write_text(yaml.safe_dump({"name": "as is", "transforms": [{"Orientation": {"axcodes": "RAS"}}]}), "utf-8")
+    nib.save(nib.Nifti1Image((person.voxels > 0.7).astype(np.uint8), person.grid.affine), tmp_path / "spots.nii.gz")
+    explain = command(image, tmp_path, plan, 1, tmp_path / "out")
+    assert CliRunner().invoke(app, explain).exit_code == 0
+    network = dict(zip(explain[2:12:2], explain[3:12:2], strict=True))
+    other = {"image": tmp_path / "other.nii.gz", "weights": tmp_path / "other.pt", "recipe": tmp_path / "other.yaml"}
+    nib.save(nib.Nifti1Image(person.voxels[::-1].copy(), person.grid.affine), other["image"])
+    state = torch.load(network["--weights"], weights_only=True)
+    torch.save({name: value * 2 for name, value in state.items()}, other["weights"])
+    steps = [{"Orientation": {"axcodes": "RAS"}}, {"Flip": {"spatial_axis": 0}}]
+    other["recipe"].write_text(yaml.safe_dump({"name": "mirrored", "transforms": steps}), "utf-8")
+    network |= {"--weights": other["weights"], "--recipe": other["recipe"]}
+    words = (tmp_path / "out" / "saliency.nii.gz", tmp_path / "spots.nii.gz", "--image", other["image"])
+    asked = [word for pair in network.items() for word in pair]
+    said = json.loads(call(*words, *asked, "--target", 0, "--link", "softmax", "--metric", "deletion", "--json"))
+    told = said["asked_notices"]
+    assert len(told) == 4
+    for sentence, word in zip(told, ("weights", "image", "'mirrored'", "ClassScore(index=0)"), strict=True):
+        assert word in sentence
 
 
 def test_a_folder_of_films(data_dir, tmp_path):
