@@ -5,12 +5,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from medxai.attribution.status import saturation, vacancy
 from medxai.core.layer import Layer
 from medxai.core.target import Target, settled
-from medxai.errors import LayerError
+from medxai.errors import LayerError, UsageError
 from medxai.model.capture import Captured, capture
 from medxai.model.guard import untouched
 from medxai.model.layers import look_up
@@ -38,8 +38,10 @@ def one_pass(
 ) -> Iterator[Pass]:
     """One forward pass in float32 where `images` lie; the model is as it was found when the block ends.
 
-    Without `graph` what gradients need is let go before the block begins.
+    Without `graph` what gradients need is let go before the block begins. Raises UsageError where `images` are
+    no tensor.
     """
+    refuse_unbatched(images)
     with untouched(model, images.device) as network:
         images = plain(images)
         found = [look_up(network, layer, tuple(images.shape)) for layer in layers]
@@ -68,6 +70,17 @@ def _check(captured: Captured, images: Images) -> None:
             found=f"an output of shape {tuple(captured.output.shape)}",
             remedy="Pick another layer; `medxai layers` lists them.",
             code="X15",
+        )
+
+
+def refuse_unbatched(images: object, remedy: str = "") -> None:
+    """Raises UsageError for what is no tensor of images."""
+    if not isinstance(images, Tensor):
+        raise UsageError(
+            "These are no images.",
+            expected="one tensor (n, channel, *space)",
+            found=f"a {type(images).__name__}",
+            remedy=remedy or "Stack images of one size with torch.stack; those of several sizes go one by one.",
         )
 
 

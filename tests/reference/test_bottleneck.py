@@ -1,5 +1,6 @@
 """The information bottleneck: its bits by Monte Carlo and at its limits, and what it finds where the truth is known."""
 
+from dataclasses import replace
 from math import log, pi
 
 import pytest
@@ -12,7 +13,7 @@ from medxai.attribution.bottleneck.gate import Gate, bits, smooth
 from medxai.attribution.bottleneck.iba import IBA, InverseIBA
 from medxai.attribution.bottleneck.statistics import FeatureStatistics, estimate
 from medxai.core.target import ClassScore
-from medxai.errors import InputError, ModelError
+from medxai.errors import InputError, ModelError, NonFiniteError, UsageError
 from medxai.io.write import write_file
 from medxai.model.guard import seeded
 from tests.networks import CONV, LAYER, images, net
@@ -196,3 +197,30 @@ class Wide(nn.Module):
     def forward(self, x):
         strength = torch.tensor([0.4, 0.8, 1.2, 1.6]).view(1, 4, *[1] * (x.ndim - 2))
         return self.model(self.wide(x * strength).mean(1, keepdim=True))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_statistics_of_what_is_not_finite_are_refused(bad):
+    model, x = net(2).eval(), images(2)
+    wrong = x.clone()
+    wrong[1, 0, 3, 4] = bad
+    with pytest.raises(NonFiniteError, match=r"images of batch 1, counted from 0, are not finite.*Found 1 of 198"):
+        estimate(model, [x, wrong], LAYER)
+    known = estimate(model, [x], LAYER)
+    unusable = replace(known, std=known.std * bad)
+    with pytest.raises(NonFiniteError, match="statistics of layer '4' are not finite"):
+        IBA(layer=LAYER, statistics=unusable, beta=0.1, steps=2, copies=2)(model, x, ClassScore(1))
+    model[3].bias.data[2] = bad
+    with pytest.raises(NonFiniteError, match="features of layer '4' in batch 0, counted from 0, are not finite"):
+        estimate(model, [x], LAYER)
+
+
+@pytest.mark.parametrize("batch", [{"image": images(2)}, (images(2), 1), [images(2)]])
+def test_statistics_of_what_a_loader_gives_say_what_to_pick_out_of_it(batch):
+    with pytest.raises(UsageError, match=r"tensor \(n, channel, \*space\).*\(batch\[\"image\"\] for batch in loader\)"):
+        estimate(net(2), iter([batch]), LAYER)
+
+
+def test_statistics_of_one_tensor_are_refused():
+    with pytest.raises(UsageError, match=r"Found a tensor \(2, 1, 9, 11\)\. Give \[images\]"):
+        estimate(net(2), images(2), LAYER)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from jaxtyping import config
 from torch import nn
 
 from medxai.attribution.cf_cam import CFCAM
@@ -20,7 +21,7 @@ from medxai.attribution.gradient_cams import (
     XGradCAM,
 )
 from medxai.core.target import ClassScore, ContrastScore
-from medxai.errors import LayerError
+from medxai.errors import LayerError, UsageError
 from tests.networks import CONV, LAYER, POOL, images, net
 from tests.peers import by_grad_cam, grad_cam_library, split
 from tests.reference.helpers import out_of_place, relative
@@ -334,3 +335,9 @@ def test_xgrad_cam_refuses_to_divide_by_activations_that_cancel(ndim):
     assert [status.reason for status in found.status] == ["zero map"] * 2
     assert any("4 of 4 channels" in notice for notice in found.notices)
     assert not XGradCAM(layer="2")(model, images(ndim), TARGET).notices
+
+
+def test_images_that_are_no_tensor_are_refused_where_no_run_time_types_stop_them(monkeypatch):
+    monkeypatch.setattr(config, "jaxtyping_disable", True)
+    with pytest.raises(UsageError, match=r"Expected one tensor \(n, channel, \*space\)\. Found a list"):
+        GradCAM(layer=LAYER)(net(2), [images(2)[0], images(2)[0, :, 1:]], TARGET)

@@ -11,8 +11,9 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from medxai.attribution.passes import refuse_unbatched
 from medxai.core.layer import Layer
-from medxai.errors import InputError, ModelError, UsageError
+from medxai.errors import InputError, ModelError, NonFiniteError, UsageError
 from medxai.model.capture import capture
 from medxai.model.guard import untouched
 from medxai.model.layers import look_up
@@ -20,6 +21,9 @@ from medxai.shapes import Features
 
 Kind = Literal["element", "channel"]
 _FLOOR = 0.01
+_FROM_A_LOADER = (
+    'Pick them out of what a loader gives: (batch["image"] for batch in loader), or (x for x, _ in loader).'
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +72,10 @@ class FeatureStatistics:
         return f"FeatureStatistics({self.layer}, per {self.kind}, {self.count} images, sha256 {self.digest[:16]})"
 
     def fits(self, features: Features) -> "FeatureStatistics":
-        """Itself, on the device of `features`. Raises InputError where its shape is not theirs."""
+        """Itself, on the device of `features`.
+
+        Raises InputError where its shape is not theirs, and NonFiniteError where a number of it is none.
+        """
         wanted = (
             tuple(features.shape[1:]) if self.kind == "element" else (features.shape[1],) + (1,) * (features.ndim - 2)
         )
@@ -79,7 +86,8 @@ class FeatureStatistics:
                 found=f"{tuple(self.mean.shape)}, of layer {self.layer!r}",
                 remedy="Estimate them for this layer, with kind='channel' where images differ in size.",
             )
-        mean, std, active = (part.to(features) for part in (self.mean, self.std, self.active))
+        mean, std, active = parts = [part.to(features) for part in (self.mean, self.std, self.active)]
+        _refuse_non_finite(f"The statistics of layer {self.layer!r}", torch.cat([part.flatten() for part in parts]))
         return FeatureStatistics(mean, std, active, self.count, self.kind, self.layer)
 
     def to_bytes(self) -> bytes:
@@ -139,6 +147,17 @@ def of_one_image(features: Features) -> FeatureStatistics:
     return FeatureStatistics(torch.zeros_like(std), std, active, 1, "channel", "")
 
 
+def _refuse_non_finite(what: str, values: Tensor) -> None:
+    finite = values.isfinite()
+    if not bool(finite.all()):
+        raise NonFiniteError(
+            f"{what} are not finite.",
+            expected="numbers alone",
+            found=f"{int((~finite).sum())} of {finite.numel()} NaN or infinite",
+            remedy="Leave out such images, or check the intensity range of the recipe, and the weights.",
+        )
+
+
 def _watched(batches: Iterable[Tensor]) -> Iterable[Tensor]:
     from rich.console import Console
     from rich.progress import track
@@ -157,16 +176,27 @@ def estimate(
     """Mean, standard deviation and activity of `layer` over all images of `batches`, in one stable pass.
 
     Welford's update: M' = M + (x - mean)(x - mean'). `progress` draws a bar of the batches on stderr. Raises ModelError
-    for fewer than two samples, and where images of different sizes are asked for per element.
+    for fewer than two samples, and where images of different sizes are asked for per element; NonFiniteError where
+    images or features are not finite; UsageError where a batch is no tensor (n, channel, *space).
     """
     count, samples = 0, 0
     total, spread, active = torch.zeros(()), torch.zeros(()), torch.zeros(())
-    for images in _watched(batches) if progress else batches:
+    if isinstance(batches, Tensor):
+        raise UsageError(
+            "One tensor is no series of batches.",
+            expected="an iterable of tensors (n, channel, *space)",
+            found=f"a tensor {tuple(batches.shape)}",
+            remedy="Give [images], or images.split(8).",
+        )
+    for number, images in enumerate(_watched(batches) if progress else batches):
+        refuse_unbatched(images, _FROM_A_LOADER)
+        _refuse_non_finite(f"The images of batch {number}, counted from 0,", images)
         with untouched(model, images.device) as network:
             layer = look_up(network, layer, tuple(images.shape))
             with capture(network, layer) as captured:
                 network(images.detach().float())
             features = captured.activation.detach().double()
+        _refuse_non_finite(f"The features of layer {str(layer)!r} in batch {number}, counted from 0,", features)
         axes = [0] if kind == "element" else [0, *range(2, features.ndim)]
         n = features.numel() // features[0].numel() if kind == "element" else features.numel() // features.shape[1]
         if samples and kind == "element" and total.shape != features.shape[1:]:
