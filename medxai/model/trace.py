@@ -8,7 +8,7 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_leaves
 
 from medxai.core.layer import Footprint
-from medxai.errors import ModelError
+from medxai.errors import MedxaiError, ModelError
 from medxai.model.faults import FAULTS, told
 from medxai.model.guard import bare, seeded, untouched
 from medxai.model.record import LayerRow, Recorder
@@ -49,7 +49,7 @@ def trace(model: nn.Module, image_shape: tuple[int, ...]) -> Trace:
             state = {k: v.to("meta") for k, v in (*network.named_parameters(), *network.named_buffers())}
             with dry.watching(network):
                 return _summary(dry, functional_call(network, state, (dry.image,)))
-    except ModelError:
+    except MedxaiError:
         raise
     except FAULTS as fault:
         notice = f"Traced on a real image of zeros, because the pass without values broke off ({told(fault)})."
@@ -57,7 +57,7 @@ def trace(model: nn.Module, image_shape: tuple[int, ...]) -> Trace:
     try:
         with untouched(model, device) as network, seeded(0, device), real.watching(network):
             return _summary(real, network(real.image), notice)
-    except ModelError:
+    except MedxaiError:
         raise
     except FAULTS as fault:
         raise real.refusal(fault) from fault

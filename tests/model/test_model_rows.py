@@ -177,6 +177,8 @@ def test_x16_an_answer_of_several_parts_needs_the_name_of_one() -> None:
             return {"logits": self.inner(x), "aux": x.mean((1, 2, 3))}
 
     assert refusal(Parts(), layer="inner.4").code == "X16"
+    assert "[X16] The model's output has no part 'logit'." in str(refusal(Parts(), layer="inner.4", output="logit"))
+    assert refusal(Parts(), layer="inner.4", output=5).code == "X16"
     named = explained(Parts(), layer="inner.4", output="logits")
     assert torch.equal(named.data, explained(net(2)).data)
 
