@@ -26,7 +26,7 @@ from medxai.attribution import (
 )
 from medxai.attribution.bottleneck import co_iba, iba, input_iba, multi_layer, path, regression
 from medxai.core.protocols import Attributor, Traits
-from medxai.errors import CatalogError, UnknownNameError
+from medxai.errors import CatalogError, UnknownNameError, UsageError
 from medxai.metrics import (
     boxes,
     chexlocalize,
@@ -99,9 +99,20 @@ def methods() -> Mapping[str, Callable[..., Attributor]]:
 
 
 def method(name: str, layer: str = "auto") -> Attributor:
-    """The method of that name with its defaults; `layer` is for those that explain one, or several joined by commas."""
+    """The method of that name with its defaults; `layer` is for those that explain one, or several joined by commas.
+
+    Raises UnknownNameError, and UsageError for several layers where the method does not join them.
+    """
     cls: Any = find(methods(), name)
     own = {field.name for field in fields(cls)}
+    if "," in layer and "layers" not in own:
+        joining = [other for other, kind in methods().items() if "layers" in getattr(kind, "__dataclass_fields__", {})]
+        raise UsageError(
+            f"{name} joins no layers.",
+            expected="at most one layer",
+            found=layer,
+            remedy=f"These join several: {joining}.",
+        )
     if "layer" in own:
         made: Attributor = cls(layer=layer)
     else:

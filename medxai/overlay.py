@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -74,6 +75,19 @@ def save_overlay(
     return tuple(written)
 
 
+def refuse_unwritable(out: str | Path) -> None:
+    """Raise WriteError where `save_overlay` could not begin in the folder `out`; it is left as it is, or missing."""
+    out = Path(out)
+    nearest = next(path for path in (out.absolute(), *out.absolute().parents) if os.access(path, os.F_OK))
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise WriteError(
+            f"{out}: results cannot be written there.",
+            found=f"{nearest}, {'not writable' if nearest.is_dir() else 'no folder'}",
+            remedy="Name a folder that exists or can be made, and that you may write to.",
+        )
+    _refuse_foreign(out)
+
+
 def load_overlay(path: str | Path, nan: float | None = None) -> Saliency:
     """The saliency of a NIfTI file on the file's grid; `nan` takes the place of NaN and infinity, else refused.
 
@@ -130,6 +144,12 @@ _FOREIGN = ("no matching provenance.json beside the map: taken as valid and as s
 
 def _begun(out: Path) -> Path:
     """The folder, marked as unfinished; what it holds of these names is ours."""
+    _refuse_foreign(out)
+    write_file(out / UNFINISHED, b"")
+    return out
+
+
+def _refuse_foreign(out: Path) -> None:
     present = [out / name for name in NAMES if (out / name).exists()]
     if (
         present
@@ -141,8 +161,6 @@ def _begun(out: Path) -> Path:
             found=", ".join(path.name for path in present),
             remedy="Remove them, or name another folder.",
         )
-    write_file(out / UNFINISHED, b"")
-    return out
 
 
 def _recorded(path: Path) -> dict[str, Any] | None:

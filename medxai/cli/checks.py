@@ -7,6 +7,7 @@ from typing import TypeVar
 import torch
 
 from medxai.core.annotation import Annotation
+from medxai.core.pairing import refuse_other_units
 from medxai.core.resample import inside
 from medxai.core.volume import Case, Mask
 from medxai.errors import UsageError
@@ -42,7 +43,7 @@ def read_inputs(
     A DICOM mask is placed on the grid of `mask_image`, else on that of the first image.
 
     Raises MaskError where mask and image do not belong together, and where a mask that is not empty lies wholly outside
-    the image.
+    the image, and GeometryError where the pixel size of one of them alone is unknown.
     """
     size = parse_spacing(spacing)
     case = load_case(*images, options=options)
@@ -51,9 +52,9 @@ def read_inputs(
     if mask is None:
         return case, None
     region = read_region(mask, label, spacing, options, mask_image or images[0])
+    refuse_other_units(case.image.geometry, region.geometry, "image", "mask")
     belonging(case.image.geometry, region, options)
-    if region.geometry.units == case.image.geometry.units:
-        share_within(region, inside(case.image.geometry, region.geometry))
+    share_within(region, inside(case.image.geometry, region.geometry))
     return case, region
 
 

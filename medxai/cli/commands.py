@@ -73,10 +73,14 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter per option
         import medxai
         from medxai import catalog
         from medxai.cli.checks import read_inputs, refuse_own_input
+        from medxai.cli.report import show_evaluation, show_saliency
         from medxai.cli.targets import in_windows, keeping_sign, parse_output, parse_target
+        from medxai.errors import MedxaiError
         from medxai.model.load import parse_factory_args
+        from medxai.overlay import refuse_unwritable
 
         refuse_own_input([*images, *([mask] if mask else [])], out)
+        refuse_unwritable(out)
         goal = parse_target(target)
         part = None if output is None else parse_output(output)
         how = catalog.method(method, layer)
@@ -100,11 +104,14 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter per option
             allow_stochastic=allow_stochastic,
         )
         step("scoring")
-        evaluation = None if region is None else medxai.evaluate(saliency, region, options=options)
+        try:
+            evaluation = None if region is None else medxai.evaluate(saliency, region, options=options)
+        except MedxaiError:
+            medxai.save_overlay(saliency, case, out, orthogonal=orthogonal)
+            show_saliency(saliency, out)
+            raise
         step("writing")
         medxai.save_overlay(saliency, case, out, region, evaluation, orthogonal)
-    from medxai.cli.report import show_evaluation, show_saliency
-
     show_saliency(saliency, out)
     if evaluation is not None:
         show_evaluation(evaluation, said=saliency.provenance.notices)

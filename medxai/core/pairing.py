@@ -3,7 +3,7 @@
 import numpy as np
 
 from medxai.core.geometry import Geometry
-from medxai.errors import MaskError
+from medxai.errors import GeometryError, MaskError
 
 _CLOSE = 0.1  # mm, or voxels
 
@@ -18,7 +18,7 @@ def paired(
     header may have lost the orientation (`other_grid` permits it). `same_grid` refuses whatever is not one grid.
     """
     if image.units != mask.units:
-        return ()  # who lays one on the other refuses
+        return ()  # `refuse_other_units` is for who lays one on the other
     if 2 in (image.ndim, mask.ndim) and (image.shape3[2] > 1) != (mask.shape3[2] > 1):
         raise _apart(
             f"One of {what} and image is flat, the other a volume.", image, mask, "N15", f"Give the volume's {what}."
@@ -43,6 +43,17 @@ def paired(
         remedy = f"Repair the {what}'s header; if it is right, permit it with other_grid=True (--other-grid)."
         raise _apart(problem, image, mask, "M02", remedy)
     return (f"M01: the {what} is on another grid than the image: the map is read at the {what}'s voxels",)
+
+
+def refuse_other_units(source: Geometry, target: Geometry, what: str = "map", onto: str = "grid") -> None:
+    """Raise GeometryError where one grid is in millimetres and the pixel size of the other is unknown."""
+    if source.units == target.units:
+        return
+    raise GeometryError(
+        "What is placed in millimetres and what has no known pixel size cannot be laid on each other.",
+        found=f"{what} {source} and {onto} {target}",
+        remedy="Give the pixel size of the one that states none: spacing=(row_mm, column_mm), or --spacing.",
+    )
 
 
 def _same_voxels(image: Geometry, mask: Geometry) -> bool:

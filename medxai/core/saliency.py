@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from medxai.core.geometry import Geometry
+from medxai.core.pairing import refuse_other_units
 from medxai.core.resample import inside, read_on
 from medxai.errors import GeometryError
 from medxai.shapes import LayerMap, Map
@@ -83,12 +84,7 @@ class Saliency:
         what the model saw is the sum of the cells.
         Raises GeometryError where one grid is in millimetres and the pixel size of the other is unknown.
         """
-        if geometry.units != self.geometry.units:
-            raise GeometryError(
-                "A map in millimetres and a grid whose pixel size is unknown cannot be laid on each other.",
-                found=f"map {self.geometry} and grid {geometry}",
-                remedy="Give the pixel size of the one that states none: spacing=(row_mm, column_mm), or --spacing.",
-            )
+        refuse_other_units(self.geometry, geometry)
         values = read_on(self.data, self.geometry, geometry)
         if self.amount:
             values = values * self._per_unit

@@ -12,6 +12,7 @@ import pydicom.data
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from medxai import catalog
 from medxai.cli.app import main
@@ -193,6 +194,51 @@ def test_a_mask_of_another_place_is_refused_before_anything_is_computed(run, sca
     assert not (folder / "out").exists()
 
 
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_read(run, scan):
+    folder, words = scan
+    here = {"--weights": "missing.pt", "--recipe": "missing.yaml"}
+    unread = [here.get(before, word) for before, word in zip(["", *words], words, strict=False)]
+    plain = folder / "notafolder"
+    plain.write_text("mine")
+    foreign = folder / "foreign"
+    foreign.mkdir()
+    (foreign / "overlay.png").write_text("mine")
+    for out, says in ((plain, "no folder"), (plain / "deeper", "no folder"), (foreign, "overlay.png")):
+        unread[unread.index("-o") + 1] = str(out)
+        code, _, err = run(*unread)
+        assert code == 2
+        assert "missing" not in err
+        assert says in " ".join(err.split())
+    assert [path.name for path in foreign.iterdir()] == ["overlay.png"]
+
+
+def test_a_mask_of_unknown_pixel_size_is_refused_before_anything_is_computed(run, scan):
+    folder, words = scan
+    Image.fromarray(np.eye(24, dtype=np.uint8)).save(folder / "mask.png")
+    code, _, err = run(*words, "--mask", folder / "mask.png")
+    assert code == 2
+    assert "--spacing" in err
+    assert not (folder / "out").exists()
+
+
+def test_a_map_that_cannot_be_scored_is_written_all_the_same(run, scan):
+    """The mask lies in the image, and outside what the recipe leaves of it."""
+    folder, words = scan
+    crop = {"CenterSpatialCrop": {"roi_size": [12, 12, 12]}}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump({"name": "crop", "transforms": [crop]}), "utf-8")
+    labels = nib.load(folder / "labels.nii.gz")
+    corner = np.zeros(labels.shape, np.uint8)
+    corner[:2, :2, :2] = 1
+    nib.save(nib.Nifti1Image(corner, labels.affine), folder / "corner.nii.gz")
+    code, out, err = run(*words, "--mask", folder / "corner.nii.gz")
+    assert code == 2
+    assert "[M09]" in err
+    assert "saliency.nii.gz" in out
+    assert sorted(path.name for path in (folder / "out").iterdir()) == [
+        "overlay.png", "provenance.json", "saliency.nii.gz", "seen.nii.gz",
+    ]  # fmt: skip
+
+
 def test_evaluating_the_file_equals_evaluating_in_memory(run, scan):
     folder, words = scan
     mask = (folder / "labels.nii.gz", "--label", "2")
@@ -253,6 +299,7 @@ def test_tables(run, scan):
     [
         ({"--method": "GradCamm"}, "GradCAM"),
         ({"--layer": "atc"}, "act"),
+        ({"--layer": "act,down"}, "LayerCAMFusion"),
         ({"--target": "7"}, "0 to 1"),
         ({"--target": "left lung"}, "contrast:3/1,2"),
         ({"--model": "tests.truth:lookr"}, "looker"),
