@@ -19,6 +19,7 @@ from medxai.io.monai import to_metatensor
 from medxai.io.recipe_steps import FAILURES, Step, step_from_yaml, steps_from_transforms
 from medxai.shapes import Affine
 
+_FLAT = 0.5  # of the voxels of a channel
 _NEEDS = {
     "Orientation": "patient axes, and nothing says how this image lies in the patient",
     "Spacing": "millimetres, and the pixel size of this image is unknown",
@@ -115,7 +116,8 @@ class Recipe:
         except GeometryError as error:
             raise RecipeError(f"Recipe {self.name!r} leaves no usable grid: {error}") from error
         images = torch.as_tensor(image.as_tensor())[None].to(torch.float32).contiguous()  # type: ignore[attr-defined]
-        return Prepared(images, geometry, tuple(dict.fromkeys(step.notice for step in self.steps if step.notice)))
+        notices = (*(step.notice for step in self.steps if step.notice), *_flattened(images[0]))
+        return Prepared(images, geometry, tuple(dict.fromkeys(notices)))
 
     def _run(self, number: int, step: Step, image: Tensor) -> Tensor:
         try:
@@ -143,6 +145,17 @@ class Recipe:
                 if geometry.ndim == 2
                 else "Restore the header, or use steps that follow the array axes: Flip, Rotate90, crop, pad, Resize.",
             )
+
+
+def _flattened(image: Tensor) -> tuple[str, ...]:
+    """A sentence where most of a channel has its highest value; air and padding have the lowest."""
+    values = image.flatten(1)
+    highest = values.amax(1)
+    share, channel = (values == highest[:, None]).float().mean(1).max(0)
+    if share <= _FLAT:
+        return ()
+    told = f"{float(share):.0%} of what the network sees has the highest value, {float(highest[channel]):g}"
+    return (f"{told}: the image is constant, or the recipe cuts its range off",)
 
 
 def _parsed(path: Path) -> object:

@@ -333,3 +333,17 @@ def test_the_recipes_that_ship_do_what_they_say() -> None:
         values = channel[channel != 0]
         assert float(values.mean()) == pytest.approx(0, abs=1e-4)
         assert float(values.std(correction=0)) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (FILM.data, ""),
+        (FILM.data * 16, "93% of what the network sees has the highest value, 127"),
+        (0 * FILM.data, "100%"),
+    ],
+)
+def test_a_range_that_the_recipe_cuts_off_is_told(values: torch.Tensor, told: str) -> None:
+    recipe = Recipe.from_compose(mt.Compose([mt.ScaleIntensityRange(0, 127, 0, 127, clip=True)]), name="to 127")
+    notices = recipe.apply(replace(FILM, data=values)).notices
+    assert [notice.partition(":")[0].startswith(told) for notice in notices] == [True] * bool(told)
