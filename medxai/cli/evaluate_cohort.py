@@ -94,8 +94,9 @@ class Line:
 def read_lines(path: Path, needed: Sequence[str]) -> tuple[Line, ...]:
     """The rows of a CSV file.
 
-    Raises InputError for a column that is missing, unknown or named twice, and for an empty cell of one that is needed.
-    A case with two patients is refused too: its scores could not be drawn by patient.
+    Raises InputError for a column that is missing, unknown or named twice, for an empty cell of one that is needed, for
+    a label that is no number and for a file that is not there. A case with two patients is refused too: its scores
+    could not be drawn by patient.
     """
     from medxai.errors import InputError
 
@@ -113,8 +114,10 @@ def read_lines(path: Path, needed: Sequence[str]) -> tuple[Line, ...]:
     patients: dict[str, str] = {}
     unnamed: dict[str, str] = {}
     for number, row in enumerate(rows, 2):
-        if any(not row[column] for column in needed) or None in row or not (row.get("label") or "0").isdecimal():
+        if any(not row[column] for column in needed) or None in row:
             raise InputError(f"Row {number} of the table cannot be read.", expected=known, found=f"{len(row)} cells")
+        if not (row.get("label") or "0").isdecimal():
+            raise InputError(f"Row {number}, column label, is no number.", found=repr(row["label"]))
         cells = {column: cell for column, cell in row.items() if cell}
         places = {column: path.parent / cells[column] for column in _PATHS if column in cells}
         words = {column: cells[column] for column in _WORDS if column in cells}
@@ -126,7 +129,17 @@ def read_lines(path: Path, needed: Sequence[str]) -> tuple[Line, ...]:
         lines.append(line)
     if not lines:
         raise InputError("The table has no row.", expected=known)
+    _refuse_missing(lines)
     return tuple(lines)
+
+
+def _refuse_missing(lines: Sequence[Line]) -> None:
+    from medxai.errors import InputError
+
+    for line in lines:
+        for column, place in line.paths.items():
+            if not place.exists():
+                raise InputError(f"Row {line.number}, column {column}: no such file or folder, {place}.")
 
 
 def score_table(path: Path, how: How, as_json: bool) -> None:

@@ -19,9 +19,14 @@ MAP_AND_NETWORK = (*MAP, *_NETWORK)
 
 
 def refuse_unused(command: Callable[..., None], given: Mapping[str, Any], asked: str, used: Collection[str]) -> None:
-    """Raise UsageError where `given`, parameters of the command, differ from their defaults and are not `used`."""
+    """Raise UsageError where `given`, parameters of the command, differ from their defaults and are not `used`.
+
+    Metrics that are chosen by name leave no use for a preset.
+    """
     from medxai.errors import UsageError
 
+    if given["metric"] and "metric" in used:
+        asked, used = f"{asked} with --metric", {*used} - {"preset"}
     values = {**given, **asdict(given["options"])}
     unused = [
         parameter.annotation.__metadata__[0].default.split("/")[0]

@@ -23,7 +23,10 @@ def region_of(path: str | Path, values: Shaped[Tensor, "*s"], label: int | None)
         value = _only_value(path, values[region])
         return region, _about(value)
     region = values == label if _holds(values, label) else torch.zeros_like(values).bool()
-    return region, () if bool(region.any()) else (notice("M03", f"no voxel has label {label}: mask is empty"),)
+    if bool(region.any()):
+        return region, ()
+    present = _listed([int(value) for value in torch.unique(values).tolist()])
+    return region, (notice("M03", f"no voxel has label {label}, of {present}: mask is empty"),)
 
 
 def shares_of(path: str | Path, values: Shaped[Tensor, "*s"], label: int | None) -> Map:

@@ -167,7 +167,9 @@ def test_one_group_is_not_compared(tmp_path):
         (["saliency", "mask"], [], "no row"),
         (["saliency", "mask"], [["a.nii.gz", ""]], "Row 2"),
         (["saliency", "mask"], [["a.nii.gz", "b.nii.gz", "c"]], "Row 2"),
-        (["saliency", "mask", "label"], [["a.nii.gz", "b.nii.gz", "one"]], "Row 2"),
+        (["saliency", "mask", "label"], [["a.nii.gz", "b.nii.gz", "one"]], "Row 2, column label"),
+        (["saliency", "mask", "label"], [["a.nii.gz", "b.nii.gz", "one"]], "Found 'one'"),
+        (["saliency", "mask"], [["bad.csv", "bad.csv"], ["bad.csv", "b.nii.gz"]], "Row 3, column mask"),
         (["saliency", "mask", "patient"], [["a", "m", "p"], ["b", "m", "q"]], "one patient"),
     ],
 )

@@ -67,6 +67,11 @@ def test_one_option_without_a_use_is_enough():
     assert "--atlas." in refusal("none.csv", "--atlas", "x")
 
 
+@pytest.mark.parametrize("scored", [["none.csv"], ["map.nii.gz", "mask.nii.gz"]])
+def test_a_preset_beside_metrics_chosen_by_name_is_refused(scored):
+    assert "with --metric makes no use of --preset." in refusal(*scored, "--metric", "auroc", "--preset", "full")
+
+
 @pytest.mark.parametrize("typo", [("--units", "spheres:3"), ("--baseline", "mean:7"), ("--target", "largest")])
 def test_a_question_that_cannot_be_read_is_refused_before_the_map_is_scored(tmp_path, typo):
     """Neither the network nor the annotation is there."""

@@ -83,7 +83,7 @@ def test_one_value_is_a_mask_and_several_need_a_label(tmp_path: Path) -> None:
     assert np.array_equal(read_mask(path, 2).data.numpy(), labels == 2)
     absent = read_mask(path, 9)
     assert not absent.data.any()
-    assert "no voxel has label 9" in absent.notices[-1]
+    assert "no voxel has label 9, of 0, 1, 2: mask is empty" in absent.notices[-1]
     with pytest.raises(MaskError, match="background"):
         read_mask(path, 0)
     single = read_mask(nifti(tmp_path / "s.nii", (labels == 2).astype(np.uint8) * 255))
