@@ -226,7 +226,15 @@ def test_a_search_that_was_cut_short_is_not_called_converged(ndim):
     model, x = rising(net(ndim)), images(ndim)
     for steps, expected in ((20, 0.0), (200, 1.0)):
         method = IBA(layer=LAYER, beta=0.1, copies=4, steps=steps, rate=0.1)
-        assert (attributed(method, model, x)[0].details["converged"] == expected).all()
+        found = attributed(method, model, x)[0]
+        assert (found.details["converged"] == expected).all()
+        said = f"the search had not settled after {steps} steps: take more `steps`"
+        assert (said in found.notices) == (expected == 0)
+    guided = InputIBA(layer=LAYER, beta=0.1, copies=4, steps=7, latent=replace(method, steps=20))
+    assert {
+        "the search had not settled after 7 steps: take more `steps`",
+        f"the bottleneck at layer {LAYER!r}: the search had not settled after 20 steps: take more `steps`",
+    } <= set(attributed(guided, model, x)[0].notices)
 
 
 def test_statistics_of_a_cohort_show_how_far_they_are(capfd):

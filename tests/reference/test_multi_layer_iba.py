@@ -120,7 +120,7 @@ def test_statistics_of_another_layer_are_refused_by_every_bottleneck_and_of_no_n
     ):
         with pytest.raises(UsageError, match="another layer"):
             method(model, x, TARGET)
-    with pytest.raises(UsageError, match="those of the image"):
+    with pytest.raises(UsageError, match=r"those of the image.*latent=IBA\(statistics=.*estimate\(model, .*, ''\)"):
         InputIBA(layer="2", latent=IBA(**BRIEF), statistics=known)(model, x, TARGET)
     with seeded(0, CPU):
         found = InputIBA(layer="2", latent=IBA(**BRIEF), statistics=whole, **BRIEF)(model, x, TARGET)

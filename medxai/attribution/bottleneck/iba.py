@@ -189,15 +189,12 @@ class IBA(LayerMethod):
     def _attribution(self, seen: Pass, layer: Layer, told: dict[str, Tensor]) -> Attribution:
         maps = told.pop("map")
         status = self.judged(maps, told)
-        failed = any(one.ok and bool(found < 1) for one, found in zip(status, told["beta found"], strict=True))
-        short = f"no price tried {self._does} {self.retention:g} of the score: the cheapest tried is shown"
-        advice = (*((short,) if failed else ()), *((ADVICE,) if Status(NOISE_ABOVE) in status else ()))
         return Attribution(
             maps,
             told["clean score"],
             status,
             layer.name,
-            (*layer.notices, *seen.remarks, *advice),
+            (*layer.notices, *seen.remarks, *self.advice(status, told)),
             layer.footprint,
             told,
             "bits",
@@ -212,6 +209,16 @@ class IBA(LayerMethod):
             Status(NOISE_ABOVE) if bool(below) else Status(_SOMETIMES) if bool(part) else one
             for one, below, part in zip(found, low, parts, strict=True)
         )
+
+    def advice(self, status: Sequence[Status], told: dict[str, Tensor]) -> tuple[str, ...]:
+        """What a user should know of these maps, and can do about it."""
+        restless, short = (_falls_short(status, told[name]) for name in ("converged", "beta found"))
+        said = {
+            f"the search had not settled after {self.steps} steps: take more `steps`": restless,
+            f"no price tried {self._does} {self.retention:g} of the score: the cheapest tried is shown": short,
+            ADVICE: Status(NOISE_ABOVE) in status,
+        }
+        return tuple(text for text, holds in said.items() if holds)
 
     @property
     def _upward(self) -> bool:
@@ -240,6 +247,11 @@ class InverseIBA(IBA):
 
 def _finite(*values: object) -> bool:
     return all(isinstance(value, Real) and isfinite(value) for value in values)
+
+
+def _falls_short(status: Sequence[Status], shares: Tensor) -> bool:
+    """Whether a map that is ok has a share below 1; NaN, of no search, is none."""
+    return any(one.ok and bool(share < 1) for one, share in zip(status, shares, strict=True))
 
 
 def _diagnosis(found: Found) -> dict[str, Tensor]:

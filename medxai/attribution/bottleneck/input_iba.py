@@ -7,9 +7,8 @@ from typing import ClassVar, Literal, get_args
 from torch import Tensor
 
 from medxai.attribution.bottleneck.gan_prior import GanPrior, refuse_volumes
-from medxai.attribution.bottleneck.iba import ADVICE, IBA
+from medxai.attribution.bottleneck.iba import IBA
 from medxai.attribution.bottleneck.noisy import NoisyLayer
-from medxai.attribution.bottleneck.objective import NOISE_ABOVE
 from medxai.attribution.bottleneck.search import Bottleneck
 from medxai.attribution.passes import Pass
 from medxai.core.layer import Footprint, Layer
@@ -45,6 +44,13 @@ class InputIBA(IBA):
 
     def __post_init__(self) -> None:
         IBA.__post_init__(self)
+        if self.statistics and self.statistics.layer:
+            raise UsageError(
+                "The `statistics` of InputIBA itself are of the image.",
+                expected="those of the image, layer ''",
+                found=f"those of layer {self.statistics.layer!r}",
+                remedy="Those of the layer go to latent=IBA(statistics=...); estimate(model, batches, '') makes these.",
+            )
         if self.prior not in get_args(Prior):
             raise UsageError("There is no such prior.", expected=f"one of {get_args(Prior)}", found=repr(self.prior))
         if self.prior != "gan" and self.gan != GanPrior():
@@ -91,13 +97,12 @@ class InputIBA(IBA):
         maps = told.pop(f"{_LATENT}map")
         guide = {name.removeprefix(_LATENT): values for name, values in told.items() if name.startswith(_LATENT)}
         found = super()._attribution(seen, replace(_IMAGE, notices=layer.notices), told)
-        both = zip(found.status, self.latent.judged(maps, guide), strict=True)
+        at_layer, named = self.latent.judged(maps, guide), f"the bottleneck at layer {layer.name!r}: "
         status = tuple(
-            one if other.ok else Status(f"the bottleneck at layer {layer.name!r}: {other.reason}")
-            for one, other in both
+            one if other.ok else Status(named + other.reason) for one, other in zip(found.status, at_layer, strict=True)
         )
-        low = ADVICE not in found.notices and any(NOISE_ABOVE in one.reason for one in status)
-        return replace(found, status=status, notices=(*found.notices, *((ADVICE,) if low else ())))
+        further = (named + one for one in self.latent.advice(at_layer, guide))
+        return replace(found, status=status, notices=(*found.notices, *further))
 
 
 METHODS = (InputIBA,)
