@@ -18,6 +18,15 @@ class UsageError(MedxaiError, TypeError):
     """An argument is not of the kind that the function takes."""
 
 
+def refuse_other_kind(what: str, fits: bool, expected: str, found: object) -> None:
+    """Raise UsageError where the argument `what` does not fit; what is long to say is told by its type."""
+    if fits:
+        return
+    said = repr(found)
+    told = said if len(said) <= 80 else f"a {type(found).__name__}"
+    raise UsageError(f"This {what} cannot be used.", expected=expected, found=told)
+
+
 class InputError(MedxaiError, ValueError):
     """A file or array is not what its reader promises to accept."""
 

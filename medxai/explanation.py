@@ -17,7 +17,7 @@ from medxai.core.protocols import Attribution, Attributor, Physical
 from medxai.core.saliency import Provenance, Saliency
 from medxai.core.target import Target
 from medxai.core.volume import Case
-from medxai.errors import CatalogError, NonFiniteError, UsageError
+from medxai.errors import CatalogError, NonFiniteError, refuse_other_kind
 from medxai.io.recipe import Prepared, Recipe
 from medxai.model.device import pick_device
 from medxai.model.footprint import footprint
@@ -82,7 +82,7 @@ def explain(  # noqa: PLR0913 - what is explained, and three settings of the run
     batch, or answers by chance, which `allow_stochastic` permits: the map is then that of one draw.
     """
     targets: Sequence[Target] = target if isinstance(target, Sequence) else (target,)
-    _check(method, targets, recipe)
+    _check(model, case, method, targets, recipe)
     place = pick_device(device)
     started = time.perf_counter()
     prepared = recipe.apply(case.image)
@@ -163,23 +163,14 @@ def _plain(value: Tensor) -> float | tuple[float, ...]:
     return tuple(value.flatten().tolist()) if value.ndim else float(value)
 
 
-def _check(method: Attributor, targets: Sequence[Target], recipe: Recipe) -> None:
-    kinds = {
-        "method": (
-            isinstance(method, Attributor) and not isinstance(method, type),
-            "an instance, as GradCAM()",
-            method,
-        ),
-        "target": (
-            bool(targets) and all(callable(target) for target in targets),
-            "a target, as ClassScore(3), or several",
-            targets,
-        ),
-        "recipe": (isinstance(recipe, Recipe), "a Recipe, as Recipe.from_yaml(path)", recipe),
-    }
-    for name, (fits, expected, found) in kinds.items():
-        if not fits:
-            raise UsageError(f"This {name} cannot be used.", expected=expected, found=repr(found))
+def _check(model: nn.Module, case: Case, method: Attributor, targets: Sequence[Target], recipe: Recipe) -> None:
+    made = isinstance(method, Attributor) and not isinstance(method, type)
+    asked = bool(targets) and all(callable(target) for target in targets)
+    refuse_other_kind("model", isinstance(model, nn.Module), "a torch.nn.Module", model)
+    refuse_other_kind("case", isinstance(case, Case), "a Case, as load_case(path)", case)
+    refuse_other_kind("method", made, "an instance, as GradCAM()", method)
+    refuse_other_kind("target", asked, "a target, as ClassScore(3), or several", targets)
+    refuse_other_kind("recipe", isinstance(recipe, Recipe), "a Recipe, as Recipe.from_yaml(path)", recipe)
 
 
 def _resolved(method: Attributor, traced: Trace, prepared: Prepared) -> Attributor:

@@ -15,7 +15,7 @@ from medxai.core.annotation import Annotation
 from medxai.core.geometry import Geometry
 from medxai.core.saliency import Provenance, Saliency, Status
 from medxai.core.volume import Case
-from medxai.errors import InputError, WriteError
+from medxai.errors import InputError, WriteError, refuse_other_kind
 from medxai.evaluation import Evaluation
 from medxai.io.codes import codes, notice
 from medxai.io.options import ReadOptions
@@ -51,6 +51,9 @@ def save_overlay(
     whole before it takes its name; until all are, `.medxai-unfinished` lies in the folder, and stays there where the
     process ends before. Raises WriteError where files of these names are not ours.
     """
+    refuse_other_kind("saliency", isinstance(saliency, Saliency), "one Saliency, each in a folder of its own", saliency)
+    refuse_other_kind("case", isinstance(case, Case), "a Case, as load_case(path)", case)
+    refuse_other_kind("mask", mask is None or isinstance(mask, Annotation), "a Mask, as read_mask(path)", mask)
     out = _begun(made_folder(out))
     own = case.image.geometry
     grid = own.orthogonal() if orthogonal else own

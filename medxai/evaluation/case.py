@@ -10,7 +10,7 @@ from medxai.core.geometry import Geometry
 from medxai.core.pairing import paired
 from medxai.core.saliency import Saliency
 from medxai.core.volume import Mask
-from medxai.errors import GeometryError, MaskError
+from medxai.errors import GeometryError, MaskError, refuse_other_kind
 from medxai.evaluation.chance import UNIFORM_AND_CENTRE, Chance, Rows
 from medxai.evaluation.presets import chosen
 from medxai.evaluation.score import Evaluation, Score
@@ -56,6 +56,9 @@ def evaluate_labels(
 
     Raises what `evaluate` raises.
     """
+    refuse_other_kind("map", isinstance(saliency, Saliency), "a Saliency, as load_overlay(path)", saliency)
+    for mask in masks.values():
+        refuse_other_kind("mask", isinstance(mask, Annotation), "a Mask, as read_mask(path)", mask)
     latest: Reading | None = None
     found = {}
     for label, mask in masks.items():

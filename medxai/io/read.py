@@ -3,15 +3,17 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import combinations
+from os import PathLike
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from medxai.core.annotation import Annotation, SoftMask
 from medxai.core.geometry import Geometry
 from medxai.core.volume import Case, Mask, Volume
-from medxai.errors import GeometryError, InputError, MaskError
+from medxai.errors import GeometryError, InputError, MaskError, refuse_other_kind
 from medxai.io.codes import notice
 from medxai.io.content import first_bytes
 from medxai.io.dicom import read_dicom
@@ -53,7 +55,8 @@ def read_volume(path: str | Path, spacing: Pair | None = None, options: ReadOpti
     `spacing` (row_mm, column_mm) is for pictures and films that state none; `options` says what else is permitted.
     Raises `InputError`.
     """
-    path = Path(path)
+    path = _path(path)
+    refuse_other_kind("spacing", spacing is None or np.shape(spacing) == (2,), "(row_mm, column_mm)", spacing)
     reader, notices = _reader(path)
     volume = reader(path, options)
     if spacing is not None:
@@ -95,7 +98,7 @@ def read_annotation(
     A share is that of the voxel or of the readers: a DICOM fractional segmentation, or a file of such values, of which
     no `label` can be chosen. Raises what `read_mask` raises, and `MaskError` for values beyond 0 and 1.
     """
-    path = Path(path)
+    path = _path(path)
     header = mask_object(path, first_bytes(path)) if path.is_file() else None
     if header is not None:
         return read_dicom_mask(header, label, options, _reference(reference, options))
@@ -171,6 +174,11 @@ def _alike(volumes: list[Volume], paths: list[Path]) -> list[Tensor]:
                 code="N28",
             )
     return [volume.data.to(torch.float32) for volume in volumes]
+
+
+def _path(given: str | Path) -> Path:
+    refuse_other_kind("path", isinstance(given, str | PathLike), "one path, several as load_case(a, b)", given)
+    return Path(given)
 
 
 def _reference(path: str | Path | None, options: ReadOptions) -> Reference | None:
