@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from medxai.evaluation import Evaluation
 from medxai.io.codes import codes, notice
 from medxai.io.options import ReadOptions
 from medxai.io.read import read_volume
-from medxai.io.write import made_folder, remove_file, write_file, write_json, write_nifti
+from medxai.io.write import made_folder, refuse_unwritable, remove_file, write_file, write_json, write_nifti
 from medxai.render.montage import montage
 
 SALIENCY, SEEN, PICTURE, PROVENANCE, SCORES = (
@@ -78,17 +77,10 @@ def save_overlay(
     return tuple(written)
 
 
-def refuse_unwritable(out: str | Path) -> None:
+def refuse_folder(out: str | Path) -> None:
     """Raise WriteError where `save_overlay` could not begin in the folder `out`; it is left as it is, or missing."""
-    out = Path(out)
-    nearest = next(path for path in (out.absolute(), *out.absolute().parents) if os.access(path, os.F_OK))
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise WriteError(
-            f"{out}: results cannot be written there.",
-            found=f"{nearest}, {'not writable' if nearest.is_dir() else 'no folder'}",
-            remedy="Name a folder that exists or can be made, and that you may write to.",
-        )
-    _refuse_foreign(out)
+    refuse_unwritable(out)
+    _refuse_foreign(Path(out))
 
 
 def load_overlay(path: str | Path, nan: float | None = None) -> Saliency:

@@ -77,10 +77,10 @@ def explain(  # noqa: PLR0913, PLR0917 - one parameter per option
         from medxai.cli.targets import in_windows, keeping_sign, parse_output, parse_target
         from medxai.errors import MedxaiError
         from medxai.model.load import parse_factory_args
-        from medxai.overlay import refuse_unwritable
+        from medxai.overlay import refuse_folder
 
         refuse_own_input([*images, *([mask] if mask else [])], out)
-        refuse_unwritable(out)
+        refuse_folder(out)
         goal = parse_target(target)
         part = None if output is None else parse_output(output)
         how = catalog.method(method, layer)

@@ -31,12 +31,27 @@ def made_folder(path: str | Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise WriteError(
-            f"{path}: results cannot be written there.",
-            found=error.strerror or type(error).__name__,
-            remedy="Name a folder that exists or can be made, and that you may write to.",
-        ) from error
+        raise _unwritable(path, error.strerror or type(error).__name__) from error
     return path
+
+
+def refuse_unwritable(path: str | Path) -> None:
+    """Raise `WriteError` where a folder of that name can be neither written nor made; nothing is made."""
+    path = Path(path)
+    whole = path.absolute()
+    nearest = next(one for one in (whole, *whole.parents) if os.access(one, os.F_OK))
+    if not nearest.is_dir():
+        raise _unwritable(path, f"no folder, but a file: {nearest}")
+    if not os.access(nearest, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise _unwritable(path, f"{nearest}, which you may not write to")
+
+
+def _unwritable(path: Path, found: str) -> WriteError:
+    return WriteError(
+        f"{path}: results cannot be written there.",
+        found=found,
+        remedy="Name a folder that exists or can be made, and that you may write to.",
+    )
 
 
 def write_file(path: str | Path, data: bytes) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from medxai.errors import WriteError
-from medxai.io.write import write_file
+from medxai.io.write import refuse_unwritable, write_file
 from tests.forbidden import numbers
 from tests.unprivileged import folder, locked
 
@@ -78,6 +78,17 @@ def test_a_folder_that_one_may_not_write_to() -> None:
             write_file(path, b"new")
         assert path.read_bytes() == b"old"
         assert [p.name for p in place.iterdir()] == ["a.bin"]
+
+
+def test_a_folder_that_cannot_be_made_is_known_before() -> None:
+    with folder() as place:
+        refuse_unwritable(place / "new" / "deeper")
+        with locked(place, 0o555), pytest.raises(WriteError, match="may not write"):
+            refuse_unwritable(place / "new")
+        (place / "file").write_bytes(b"mine")
+        with pytest.raises(WriteError, match="no folder"):
+            refuse_unwritable(place / "file" / "new")
+        assert [p.name for p in place.iterdir()] == ["file"]
 
 
 @pytest.mark.slow
