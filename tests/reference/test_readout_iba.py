@@ -208,3 +208,9 @@ def test_files_that_remember_what_noise_scored_are_read(taught, tmp_path):
     assert "noise" not in facts
     save_file(parts, tmp_path / "old", {"readout": json.dumps({**facts, "noise": [1.0, 0.5]})})
     assert Readout.read(tmp_path / "old") == Readout.read(tmp_path / "new") == taught[2]
+
+
+def test_batches_that_end_after_one_layer_or_epoch_are_refused():
+    batches = torch.rand(4, 1, 8, 8).split(2)
+    with pytest.raises(UsageError, match=r"only once.*Found a generator\. Give a list of tensors"):
+        train_readout(Planted(2), (batch for batch in batches), TARGET, ["act"], epochs=1)

@@ -1,6 +1,6 @@
 """Teach a readout on a cohort to open as few gates as keep the score of each image."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from statistics import fmean
 
@@ -14,7 +14,7 @@ from medxai.attribution.bottleneck.statistics import FeatureStatistics, estimate
 from medxai.attribution.passes import Pass, one_pass
 from medxai.core.layer import Layer
 from medxai.core.target import Target
-from medxai.errors import NonFiniteError
+from medxai.errors import NonFiniteError, UsageError
 from medxai.model.alter import altered
 from medxai.model.layers import located
 from medxai.model.trace import trace
@@ -36,9 +36,16 @@ def train_readout(
     Retained is (y - yn) / (y0 - yn), of the score y of what passes, y0 of the image, yn of noise alone, the mean of 8
     draws in each image; images whose score noise does not lower teach the gates to shut. `batches` is gone through once
     per layer for its statistics and once per epoch, each batch with two forward passes, one backward and the draws
-    through what follows the layer: wrap it in `rich.progress.track` to watch. Adam's `rate` is 1e-3; published, with
-    10 epochs of ImageNet, 1e-5. Torch's generator draws. Raises NonFiniteError.
+    through what follows the layer. Adam's `rate` is 1e-3; published, with 10 epochs of ImageNet, 1e-5. Torch's
+    generator draws. Raises NonFiniteError, and UsageError for `batches` that can be gone through only once.
     """
+    if isinstance(batches, Iterator):
+        raise UsageError(
+            "These batches can be gone through only once.",
+            expected="what starts anew for every layer and epoch",
+            found=f"a {type(batches).__name__}",
+            remedy="Give a list of tensors, or a loader that gives tensors.",
+        )
     readout = Readout.untaught(target, [estimate(model, batches, layer) for layer in layers])
     parts = [part.requires_grad_() for part in (*readout.weights, *readout.biases)]
     optimiser, losses = torch.optim.Adam(parts, rate), list[float]()
