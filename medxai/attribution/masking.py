@@ -92,7 +92,8 @@ class Sweeping(LayerMethod):
     def read(self, seen: Pass, captured: Captured) -> tuple[Attribution, ...]:
         activation = captured.activation.detach()
         (layer,) = sited(seen.network, (captured.layer,), tuple(seen.images.shape))
-        asked = [Asked(seen, sample, self.link) for sample in range(len(activation))]
+        forward = Forward()
+        asked = [Asked(seen, sample, self.link, forward) for sample in range(len(activation))]
         found = [self.sweep(one, A[None], layer) for one, A in zip(asked, activation, strict=True)]
         notices = dict.fromkeys((*layer.notices, *seen.remarks, *(n for one in found for n in one.notices)))
         details = {name: activation.new_tensor([one.details[name] for one in found]) for name in found[0].details}

@@ -101,11 +101,15 @@ class Trial:
 
     def scores(self, images: Images) -> Scores:
         """The target's score of each image after the link, without gradients. Raises UsageError without a link."""
+        return self._scorer(images)
+
+    @cached_property
+    def _scorer(self) -> Scorer:
         if self.link is None:
             raise UsageError(
                 "Nothing says how this output becomes a score.", expected="a link: softmax, sigmoid or identity"
             )
-        return Scorer(self.model, self.target, self.link)(images)
+        return Scorer(self.model, self.target, self.link)
 
     def copy(self) -> nn.Module:
         """A copy of the network whose weights may be changed."""

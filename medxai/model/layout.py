@@ -21,8 +21,10 @@ def channels_last(values: Tensor) -> Tensor:
 
 
 def lies_last(values: Tensor) -> bool:
-    """A single channel lies both ways: by its strides alone a convolution, and this, tell which is meant."""
-    return values.ndim in _LAST and values.stride(1) == 1 and values.is_contiguous(memory_format=_LAST[values.ndim])
+    """A single channel, or a single image, lies both ways: a convolution, and this, go by the strides alone."""
+    if values.ndim not in _LAST or values.stride(1) != 1 or values.stride(0) < values[:1].numel():
+        return False
+    return values.is_contiguous(memory_format=_LAST[values.ndim])
 
 
 class _Last(torch.autograd.Function):

@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_map_only
 
 from medxai.errors import LayerError, ModelError
+from medxai.model.alike import alike, tensors
 from medxai.model.alter import answering
 from medxai.model.capture import submodule
 from medxai.model.faults import FAULTS, told
@@ -169,14 +170,14 @@ def _thin(whole: Resumable, clean: CleanPass, layer: str) -> Resumable:
 def _probe(whole: Resumable, clean: CleanPass) -> tuple[set[int], set[int], bool]:
     """Which answers a replay reads, which it writes, and whether it writes the layer's output."""
     image, activation = whole.image.value.clone(), clean.activation.clone()
-    owners = {id(leaf): call.number for call in clean.finished for leaf in _leaves(call.answer)} | {id(image): _IMAGE}
+    owners = {id(leaf): call.number for call in clean.finished for leaf in tensors(call.answer)} | {id(image): _IMAGE}
     before = {call.number: versions(call.answer) for call in clean.finished} | {_IMAGE: versions(image)}
     start = activation._version
     answers = tuple(Answer(call.module, call.answer, False) for call in clean.finished)
     with _Reads(owners) as reads:
         output = replace(whole, answers=answers, image=Answer(whole.layer, image, False), writes=False)(activation)
     after = {call.number: versions(call.answer) for call in clean.finished} | {_IMAGE: versions(image)}
-    handed_on = {owners[id(leaf)] for leaf in _leaves(output) if id(leaf) in owners}
+    handed_on = {owners[id(leaf)] for leaf in tensors(output) if id(leaf) in owners}
     written = {number for number in after if after[number] != before[number]}
     return reads.read | handed_on, written, activation._version != start
 
@@ -192,7 +193,7 @@ class _Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        self.read |= {self.owners[id(leaf)] for leaf in _leaves([args, kwargs]) if id(leaf) in self.owners}
+        self.read |= {self.owners[id(leaf)] for leaf in tensors([args, kwargs]) if id(leaf) in self.owners}
         return func(*args, **(kwargs or {}))
 
 
@@ -219,21 +220,7 @@ def _objection(run: Resumable) -> str:
 
 def _true(run: Resumable, n: int) -> bool:
     repeated = run.activation.expand(n, *run.activation.shape).flatten(0, 1)
-    found, wanted = _leaves(run(repeated)), _leaves(run.output)
-    return len(found) == len(wanted) and all(_close(f, w, n) for f, w in zip(found, wanted, strict=True))
-
-
-def _close(found: Tensor, wanted: Tensor, n: int) -> bool:
-    """Equal but for rounding, which on a GPU depends on the batch size down to three digits."""
-    if found.numel() == n * wanted.numel() and wanted.ndim:
-        wanted = wanted.expand(n, *wanted.shape).reshape(found.shape)
-    if found.shape != wanted.shape or found.dtype != wanted.dtype:
-        return False
-    if not wanted.is_floating_point():
-        return torch.equal(found, wanted)
-    scale = float(wanted.nan_to_num(0, 0, 0).abs().max()) if wanted.numel() else 0.0
-    tolerance = 1e-4 if wanted.device.type == "cpu" else 2e-3
-    return torch.allclose(found, wanted, rtol=0, atol=tolerance * scale, equal_nan=True)
+    return alike(run(repeated), run.output, n)
 
 
 def _forget(value: Any) -> Any:
@@ -244,7 +231,3 @@ def _forget(value: Any) -> Any:
 def _ghost(leaf: Tensor) -> Tensor:
     filling = float("nan") if leaf.is_floating_point() or leaf.is_complex() else 0
     return torch.full((), filling, dtype=leaf.dtype, device=leaf.device).expand(leaf.shape)
-
-
-def _leaves(value: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]

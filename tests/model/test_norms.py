@@ -1,5 +1,7 @@
 """A batch normalisation in eval mode is the line that it draws."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -40,15 +42,35 @@ def test_values_and_gradients_are_those_of_the_module(ndim, affine):
     assert "forward" not in vars(network[0])
 
 
-def test_channels_first_and_other_modules_are_left_to_themselves():
+def test_other_modules_have_no_line():
     class Doubled(nn.BatchNorm2d):
         def forward(self, values):
             return 2 * super().forward(values)
 
     training, unknown = nn.BatchNorm2d(5), nn.BatchNorm2d(5, track_running_stats=False).eval()
-    network = nn.Sequential(filled(2), Doubled(5).eval(), training, unknown, nn.BatchNorm1d(5).eval())
-    known = lines(network)
-    assert list(known) == [network[0]]
-    images = torch.randn(2, 5, 3, 4)
-    with drawn(known):
-        assert torch.equal(network[0](images), nn.BatchNorm2d.forward(network[0], images))
+    hooked, wrapped = filled(2), filled(2)
+    hooked.register_forward_pre_hook(lambda *_: None)
+    wrapped.forward = lambda values: 2 * values
+    network = nn.Sequential(filled(2), Doubled(5).eval(), training, unknown, nn.BatchNorm1d(5).eval(), hooked, wrapped)
+    assert list(lines(network)) == [network[0]]
+
+
+def test_a_line_answers_only_where_it_is_what_the_module_would_say():
+    norm, images = filled(2), torch.randn(2, 5, 3, 4)
+    false = {norm: replace(lines(norm)[norm], slope=torch.zeros(1, 5, 1, 1))}
+
+    def by_line(values):
+        return bool((norm(input=values).std((0, 2, 3)) == 0).all())
+
+    with drawn(false):
+        assert by_line(channels_last(images))
+        assert not by_line(images)
+        norm.running_mean += 1
+        assert not by_line(channels_last(images))
+    with drawn({norm: replace(lines(norm)[norm], slope=torch.zeros(1, 5, 1, 1))}):
+        assert by_line(channels_last(images))
+        norm.running_var = norm.running_var.clone()
+        assert not by_line(channels_last(images))
+    with drawn({norm: replace(lines(norm)[norm], slope=torch.zeros(1, 5, 1, 1))}):
+        norm.train()
+        assert not by_line(channels_last(images))
