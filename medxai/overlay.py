@@ -105,7 +105,7 @@ def load_overlay(path: str | Path, nan: float | None = None) -> Saliency:
         facts, status, field = record["provenance"], Status(record["status"]["reason"]), _geometry(record["seen"])
         image = _geometry(record["image"]) if "image" in record else None
         known = Provenance(**{**facts, **_restored(facts)})
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path}: the {PROVENANCE} beside it cannot be read.",
             expected="the record as medxai wrote it",

@@ -44,7 +44,8 @@ def _inputs(words: Sequence[str]) -> list[str]:
         option, equals, value = word.partition("=")
         path = word.removeprefix(_PREFIX)
         if word.startswith("-"):
-            found += [value] if equals and option in _INPUTS else []
+            path = value.removeprefix(_PREFIX)
+            found += [path] if equals and (option in _INPUTS or (option not in _OTHERS and path != value)) else []
         elif before in _INPUTS or not before.startswith("-") or (before not in _OTHERS and Path(path).exists()):
             found.append(path)
         before = word

@@ -60,9 +60,10 @@ def test_another_image_is_prepared_as_the_case_is(tmp_path):
     assert found.geometry.same(person.grid)
 
 
-def test_the_name_of_another_image_is_withheld(tmp_path):
+@pytest.mark.parametrize("join", [lambda option, value: [option, value], lambda *both: ["=".join(both)]])
+def test_the_name_of_another_image_is_withheld(tmp_path, join):
     image = save(patient(3, size=8), tmp_path)
-    words = ["evaluate", "map.nii.gz", "--baseline", f"image:{image}"]
+    words = ["evaluate", "map.nii.gz", *join("--baseline", f"image:{image}")]
     assert withheld(f"image:{image} and {image.name}", words) == "image:[input 2] and [input 2]"
 
 

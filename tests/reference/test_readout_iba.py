@@ -12,6 +12,7 @@ from torch import nn
 from medxai.attribution.bottleneck.iba import IBA
 from medxai.attribution.bottleneck.objective import NOISE_ABOVE
 from medxai.attribution.bottleneck.readout import Readout, ReadoutIBA, normalised
+from medxai.attribution.bottleneck.statistics import estimate
 from medxai.attribution.bottleneck.teaching import train_readout
 from medxai.attribution.passes import one_pass
 from medxai.core.layer import Footprint
@@ -214,3 +215,21 @@ def test_batches_that_end_after_one_layer_or_epoch_are_refused():
     batches = torch.rand(4, 1, 8, 8).split(2)
     with pytest.raises(UsageError, match=r"only once.*Found a generator\. Give a list of tensors"):
         train_readout(Planted(2), (batch for batch in batches), TARGET, ["act"], epochs=1)
+
+
+def test_no_map_where_the_answer_to_noise_is_not_finite():
+    torch.manual_seed(0)
+
+    class Log(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.soft, self.head = nn.Conv2d(1, 4, 3), nn.Softplus(), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.head(self.soft(3 * self.conv(x)).log().mean((2, 3)))
+
+    model, images = Log().eval(), torch.randn(4, 1, 12, 12)
+    readout = Readout.untaught(TARGET, [estimate(model, [images], "soft")])
+    found = ReadoutIBA(readout=readout)(model, images[:1], TARGET)
+    assert found.status[0].reason == "what the network answers to noise is not finite"
+    assert not found.maps.any()

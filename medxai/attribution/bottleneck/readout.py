@@ -31,6 +31,7 @@ from medxai.model.place import between
 from medxai.shapes import Features, Images, Maps
 
 _LIMIT = 5.0
+_UNSCORED = "what the network answers to noise is not finite"
 _ALIKE = "noise scores as the image does: the gates show what was learned of others, and hold no score here"
 _PARTS = ("mean", "std", "active")
 
@@ -185,13 +186,16 @@ class ReadoutIBA:
 
     def _attribution(self, seen: Pass, maps: Maps, stakes: Stakes, place: Footprint) -> Attribution:
         """No map where noise scores above the image, as of a bottleneck that is searched; a notice where as much."""
-        low = (stakes.noise > stakes.clean) & (stakes.effect > 0)
-        shown = maps.masked_fill(low.view(-1, *[1] * (maps.ndim - 1)), 0)
-        found = judge(shown, shown, stakes.clean)
+        low, unknown = (stakes.noise > stakes.clean) & (stakes.effect > 0), ~stakes.noise.isfinite()
+        shown = maps.masked_fill((low | unknown).view(-1, *[1] * (maps.ndim - 1)), 0)
+        found = [
+            Status(_UNSCORED) if bool(lost) else Status(NOISE_ABOVE) if bool(below) else one
+            for lost, below, one in zip(unknown, low, judge(shown, shown, stakes.clean), strict=True)
+        ]
         return Attribution(
             shown,
             stakes.clean,
-            tuple(Status(NOISE_ABOVE) if bool(below) else one for below, one in zip(low, found, strict=True)),
+            tuple(found),
             self.readout.layers[0],
             (*seen.remarks, *((_ALIKE,) if bool((stakes.effect == 0).any()) else ())),
             place,
