@@ -36,8 +36,9 @@ def train_readout(
     Retained is (y - yn) / (y0 - yn), of the score y of what passes, y0 of the image, yn of noise alone, the mean of 8
     draws in each image; images whose score noise does not lower teach the gates to shut. `batches` is gone through once
     per layer for its statistics and once per epoch, each batch with two forward passes and one backward, and, to know
-    what noise scores, three more that hold the network at the layer and the draws through what follows it. Adam's `rate` is 1e-3; published, with 10 epochs of ImageNet, 1e-5. Torch's
-    generator draws. Raises NonFiniteError, and UsageError for `batches` that can be gone through only once.
+    what noise scores, three more that hold the network at the layer and the draws through what follows it. Adam's
+    `rate` is 1e-3; published, with 10 epochs of ImageNet, 1e-5. Torch's generator draws. Raises NonFiniteError, and
+    UsageError for `batches` that can be gone through only once.
     """
     if isinstance(batches, Iterator):
         raise UsageError(
