@@ -99,7 +99,8 @@ class InputIBA(IBA):
         found = super()._attribution(seen, replace(_IMAGE, notices=layer.notices), told)
         at_layer, named = self.latent.judged(maps, guide), f"the bottleneck at layer {layer.name!r}: "
         status = tuple(
-            one if other.ok else Status(named + other.reason) for one, other in zip(found.status, at_layer, strict=True)
+            one if other.ok or other == one else Status(named + other.reason)
+            for one, other in zip(found.status, at_layer, strict=True)
         )
         further = (named + one for one in self.latent.advice(at_layer, guide))
         return replace(found, status=status, notices=(*found.notices, *further))
