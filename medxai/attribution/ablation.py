@@ -10,7 +10,6 @@ from torch import Tensor
 from medxai.attribution.masking import Asked, Sweeping, Swept, moved
 from medxai.core.layer import Layer
 from medxai.core.protocols import Traits
-from medxai.model.resume import resumable
 from medxai.shapes import Features
 
 Silence = Literal["zero", "minimum", "mean"]
@@ -32,10 +31,11 @@ class AblationCAM(Sweeping):
     """
 
     traits: ClassVar[Traits] = Traits(reads="score", cost="1F + K suffix F")
+    resumes: ClassVar[bool] = True
     value: Silence = "zero"
 
     def sweep(self, asked: Asked, A: Features, layer: Layer) -> Swept:
-        run = resumable(asked.seen.network, layer.name, asked.image)
+        run = asked.seen.resumable(layer, [asked.sample])
         silent = _SILENT[self.value](A.flatten(2))
         live = (A.flatten(2) != silent).any(2)[0].nonzero()[:, 0]
         whole = asked.scores(run.output, 1)

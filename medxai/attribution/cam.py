@@ -24,12 +24,14 @@ BLIND = "the map is made of activations alone: it does not depend on the target"
 class LayerMethod(ABC):
     """A method whose maps lie on one layer: subclasses read them from a pass, `relu` drops evidence against.
 
-    `layer` is "auto", a name that `medxai layers` lists, or a Layer that was looked up before.
+    `layer` is "auto", a name that `medxai layers` lists, or a Layer that was looked up before. A method that `resumes`
+    the network at its layer has the pass noted.
     """
 
     traits: ClassVar[Traits] = Traits()
     layer: str | Layer = "auto"
     relu: bool = True
+    resumes: ClassVar[bool] = False
 
     @abstractmethod
     def read(self, seen: Pass, captured: Captured) -> tuple[Attribution, ...]:
@@ -42,7 +44,7 @@ class LayerMethod(ABC):
     def attribute(self, model: nn.Module, images: Images, targets: Sequence[Target]) -> tuple[Attribution, ...]:
         """One attribution per target, from one clean forward pass, computed in float32 where `images` lie."""
         graph = self.traits.reads == "gradient"
-        with one_pass(model, images, targets, (self.layer,), graph=graph) as seen:
+        with one_pass(model, images, targets, (self.layer,), graph=graph, note=self.resumes) as seen:
             return self.read(seen, seen.captured[0])
 
 

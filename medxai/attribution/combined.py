@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from medxai.attribution.cam import LayerMethod
 from medxai.attribution.gradient_cams import GradCAM, GradCAMPlusPlus, LayerCAM
-from medxai.attribution.passes import Pass, one_pass
+from medxai.attribution.passes import Pass, one_pass, refuse_unbatched
 from medxai.attribution.status import judge
 from medxai.core.layer import Footprint, Layer
 from medxai.core.protocols import Attribution, Traits
@@ -59,6 +59,7 @@ class LayersMethod(ABC):
 
     def attribute(self, model: nn.Module, images: Images, targets: Sequence[Target]) -> tuple[Attribution, ...]:
         """One attribution per target, from one clean forward pass for all layers."""
+        refuse_unbatched(images)
         graph = self.base.traits.reads == "gradient"
         named = self.layers or stages(trace(model, tuple(images.shape)))
         with one_pass(model, images, targets, named, graph=graph) as seen:

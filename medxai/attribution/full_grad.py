@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medxai.attribution.bias import bias_of, input_dependent
-from medxai.attribution.passes import Pass, one_pass
+from medxai.attribution.passes import Pass, one_pass, refuse_unbatched
 from medxai.attribution.status import judge
 from medxai.core.layer import Layer
 from medxai.core.protocols import Attribution, Traits
@@ -69,6 +69,7 @@ class FullGrad:
 
         Holds every biased layer's output and gradient at once.
         """
+        refuse_unbatched(images)
         network = bare(model)
         rows = {row.name: row for row in trace(network, tuple(images.shape)).layers}
         norms = input_dependent(network)

@@ -40,8 +40,8 @@ class MetaSaliency:
 
     def attribute(self, model: nn.Module, images: Images, targets: Sequence[Target]) -> tuple[Attribution, ...]:
         """One attribution per target. Raises TargetError where the cross-entropy of a target is not defined."""
+        images = plain(images)
         with untouched(model, images.device) as network:
-            images = plain(images)
             return tuple(_joined([self._one(network, images, i, t) for i in range(len(images))]) for t in targets)
 
     def _one(self, network: nn.Module, images: Images, index: int, target: Target) -> Attribution:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,8 @@ from medxai.errors import LayerError, UsageError
 from medxai.model.capture import Captured, capture
 from medxai.model.guard import untouched
 from medxai.model.layers import look_up
+from medxai.model.replay import CleanPass, clean_pass
+from medxai.model.resume import Resumable, resumable
 from medxai.shapes import Images, Scores
 
 
@@ -21,7 +23,8 @@ from medxai.shapes import Images, Scores
 class Pass:
     """What the layers emitted and what each target scored; `network` may be run again while the pass is open.
 
-    What a target reads from the clean output before it can score (a predicted region) is settled in `targets`.
+    What a target reads from the clean output before it can score (a predicted region) is settled in `targets`. The
+    pass may be `noted` at the first layer, for the first to resume it there, who takes the note and its memory away.
     """
 
     network: nn.Module
@@ -30,16 +33,29 @@ class Pass:
     captured: tuple[Captured, ...]
     scores: tuple[Scores, ...]
     remarks: tuple[str, ...]
+    noted: list[CleanPass] = field(default_factory=list)
+
+    def resumable(self, layer: Layer, samples: Sequence[int]) -> Resumable:
+        """The network held at the layer for some of the images; raises what `medxai.model.resume.resumable` does."""
+        noted = self.noted.pop() if self.noted else None
+        usable = noted is not None and noted.layer == layer.name and list(samples) == list(range(len(self.images)))
+        return resumable(self.network, layer.name, self.images[list(samples)], noted if usable else None)
 
 
 @contextmanager
 def one_pass(
-    model: nn.Module, images: Images, targets: Sequence[Target], layers: Sequence[str | Layer], *, graph: bool = True
+    model: nn.Module,
+    images: Images,
+    targets: Sequence[Target],
+    layers: Sequence[str | Layer],
+    *,
+    graph: bool = True,
+    note: bool = False,
 ) -> Iterator[Pass]:
     """One forward pass in float32 where `images` lie; the model is as it was found when the block ends.
 
-    Without `graph` what gradients need is let go before the block begins. Raises UsageError where `images` are
-    no tensor.
+    Without `graph` what gradients need is let go before the block begins, and with `note` the pass need not be made
+    again to resume it. Raises UsageError where `images` are no tensor.
     """
     refuse_unbatched(images)
     with untouched(model, images.device) as network:
@@ -47,7 +63,8 @@ def one_pass(
         found = [look_up(network, layer, tuple(images.shape)) for layer in layers]
         with ExitStack() as hooks:
             captured = tuple(hooks.enter_context(capture(network, layer)) for layer in found)
-            output = network(images)
+            noted = [clean_pass(network, found[0].name, images)] if note and found[0].name else []
+            output = noted[0].output if noted else network(images)
         for one in captured:
             _check(one, images)
         fixed = tuple(settled(target, output) for target in targets)
@@ -57,7 +74,7 @@ def one_pass(
         if not graph:
             scores = tuple(score.detach() for score in scores)
         del output
-        yield Pass(network, images, fixed, captured, scores, remarks)
+        yield Pass(network, images, fixed, captured, scores, remarks, noted)
 
 
 def _check(captured: Captured, images: Images) -> None:
@@ -85,6 +102,10 @@ def refuse_unbatched(images: object, remedy: str = "") -> None:
 
 
 def plain(images: Images) -> Images:
-    """The images in float32, without graph; what was made in inference mode is copied."""
+    """The images in float32, without graph; what was made in inference mode is copied.
+
+    Raises UsageError for what is no tensor.
+    """
+    refuse_unbatched(images)
     images = images.detach().clone() if images.is_inference() else images.detach()
     return images.float()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from medxai.model.alike import alike
 from medxai.model.faults import FAULTS
 from medxai.model.layout import channels_last
-from medxai.model.norms import drawn, lines
+from medxai.model.shortcuts import Shortcuts
 
 
 class Forward:
@@ -33,7 +33,7 @@ class Forward:
 
 
 def _laid(network: nn.Module, images: Tensor) -> Any:
-    with drawn(lines(network)):
+    with Shortcuts.of(network).taken():
         return network(channels_last(images))
 
 

@@ -4,7 +4,6 @@ PyTorch's own takes twice as long on a processor where channels lie last in memo
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medxai.model.alter import answering
 from medxai.model.layout import lies_last
 
 _NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
@@ -45,9 +43,9 @@ def lines(network: nn.Module) -> dict[nn.Module, Line]:
     return {module: _line(module) for module in network.modules() if _plain(module)}
 
 
-def drawn(lines: Mapping[nn.Module, Line]) -> AbstractContextManager[None]:
-    """Inside, these modules answer by their lines where these fit, and by themselves elsewhere."""
-    return answering({module: partial(_answer, module, module.forward, line) for module, line in lines.items()})
+def drawn(lines: Mapping[nn.Module, Line]) -> dict[nn.Module, Callable[[Tensor], Tensor]]:
+    """Each module answers by its line where that fits, and by itself elsewhere."""
+    return {module: partial(_answer, module, module.forward, line) for module, line in lines.items()}
 
 
 def _plain(module: nn.Module) -> bool:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from medxai.errors import LayerError
+from medxai.model.capture import submodule
 
 
 @dataclass(eq=False, slots=True)
@@ -68,15 +69,15 @@ class CleanPass:
         self.finished = [call for _, calls in self._running for call in calls]
 
 
-def clean_pass(model: nn.Module, layer: str, target: nn.Module, image: Tensor, keep: Collection[int]) -> CleanPass:
-    """One pass without gradients; the answers of the calls in `keep` are copied as they are given."""
-    clean = CleanPass(layer, target, keep)
+def clean_pass(model: nn.Module, layer: str, images: Tensor, keep: Collection[int] = ()) -> CleanPass:
+    """One pass of the images; the answers of the calls in `keep` are copied as they are given."""
+    clean = CleanPass(layer, submodule(model, layer), keep)
     handles = []
     try:
         for module in model.modules():
             handles.append(module.register_forward_pre_hook(clean.entered))
             handles.append(module.register_forward_hook(clean.left))
-        clean.output = tree_map_only(Tensor, lambda t: t.detach().clone(), model(image))
+        clean.output = tree_map_only(Tensor, lambda t: t.detach().clone(), model(images))
     finally:
         for handle in handles:
             handle.remove()

@@ -24,8 +24,8 @@ from medxai.model.alter import answering
 from medxai.model.capture import submodule
 from medxai.model.faults import FAULTS, told
 from medxai.model.layout import channels_last
-from medxai.model.norms import Line, drawn, lines
 from medxai.model.replay import CleanPass, clean_pass, versions
+from medxai.model.shortcuts import Shortcuts
 
 _IMAGE = -1
 
@@ -56,7 +56,7 @@ class Resumable:
 
     `activation` and `output` are those of the clean pass. `full` says why the whole network is run each time with
     the layer's output replaced; it is empty where the part before the layer is skipped. With `last` what follows the
-    layer reads channels last: in the plane, where it can be faster. Those of its normalisations are `lines` then.
+    layer reads channels last: in the plane, where it can be faster. It takes the `shortcuts`.
     """
 
     model: nn.Module
@@ -68,7 +68,7 @@ class Resumable:
     writes: bool = False
     folded: bool = True
     last: bool = False
-    lines: Mapping[nn.Module, Line] = field(default_factory=dict)
+    shortcuts: Shortcuts = field(default_factory=Shortcuts)
     full: str = ""
 
     def __call__(self, activation: Tensor) -> Any:
@@ -88,7 +88,7 @@ class Resumable:
         given = activation.clone() if self.writes else activation
         given = channels_last(given) if self.last else given
         if self.layer is self.model:
-            with drawn(self.lines):
+            with self.shortcuts.taken():
                 return self.model(given)
         if self.full:
             with _emitting(self.layer, given):
@@ -96,19 +96,21 @@ class Resumable:
         plan: dict[nn.Module, deque[Callable[[], Any]]] = {self.layer: deque([lambda: given])}
         for answer in self.answers:
             plan.setdefault(answer.module, deque()).append(partial(answer.at, n, images, self.folded))
-        with drawn(self.lines), answering({module: _queued(queue, module.forward) for module, queue in plan.items()}):
+        answers = {module: _queued(queue, module.forward) for module, queue in plan.items()}
+        with self.shortcuts.taken(besides=plan), answering(answers):
             output = self.model(image)
         if any(plan.values()):
             raise ModelError("The network took another path than in its first pass, so it cannot be resumed.")
         return output
 
 
-def resumable(model: nn.Module, layer: str, image: Tensor) -> Resumable:
+def resumable(model: nn.Module, layer: str, image: Tensor, noted: CleanPass | None = None) -> Resumable:
     """Hold `model` (in eval mode) at `layer`, or at "", the image, for images of shape (b, channels, *space).
 
     Every replay is checked once against the clean pass, after another image went through the network; where it cannot
-    be resumed truly, the network is run whole and `full` says why. Raises LayerError for a layer that runs more than
-    once or emits no tensor, ModelError for a network that answers the same image differently.
+    be resumed truly, the network is run whole and `full` says why. A clean pass that was `noted` is not made again.
+    Raises LayerError for a layer that runs more than once or emits no tensor, ModelError for a network that answers the
+    same image differently.
     """
     target = submodule(model, layer) if layer else model
     with torch.inference_mode(mode=False), torch.no_grad():
@@ -116,7 +118,7 @@ def resumable(model: nn.Module, layer: str, image: Tensor) -> Resumable:
         if target is model:
             held = Resumable(model, model, image, model(image.clone()), Answer(model, image, True), (), writes=True)
             return next(one for one in _layouts(held) if one is held or not _objection(one))
-        clean = clean_pass(model, layer, target, image.clone(), frozenset())
+        clean = noted or clean_pass(model, layer, image.clone())
         whole = Resumable(model, target, clean.activation, clean.output, Answer(target, image, True), (), writes=True)
         try:
             thin = _thin(whole, clean, layer)
@@ -140,9 +142,12 @@ def resumable(model: nn.Module, layer: str, image: Tensor) -> Resumable:
 
 
 def _layouts(held: Resumable) -> Iterator[Resumable]:
-    """Channels last in the plane, where that can be faster, then channels as they are."""
+    """Channels last in the plane and shortcuts, where these can be faster, then the network as it is."""
+    shortcuts = Shortcuts.of(held.model)
     if held.activation.ndim == 4 and held.activation.device.type == "cpu":
-        yield replace(held, last=True, lines=lines(held.model))
+        yield replace(held, last=True, shortcuts=shortcuts)
+    elif shortcuts.means:
+        yield replace(held, shortcuts=Shortcuts(means=shortcuts.means))
     yield held
 
 
@@ -158,7 +163,7 @@ def _thin(whole: Resumable, clean: CleanPass, layer: str) -> Resumable:
         call.number for call in clean.finished if call.number in read and (call.number in written or call.overwritten)
     }
     if keep:
-        clean = clean_pass(whole.model, layer, whole.layer, whole.image.value.clone(), keep)
+        clean = clean_pass(whole.model, layer, whole.image.value.clone(), keep)
     answers = tuple(
         Answer(call.module, call.answer if call.number in read else _forget(call.answer), call.number in keep)
         for call in clean.finished

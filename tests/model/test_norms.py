@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from medxai.model.alter import answering
 from medxai.model.layout import channels_last
 from medxai.model.norms import drawn, lines
 
@@ -35,7 +36,7 @@ def test_values_and_gradients_are_those_of_the_module(ndim, affine):
         return values, torch.autograd.grad((values * weight).sum(), images)[0]
 
     expected = asked()
-    with drawn(lines(network)):
+    with answering(drawn(lines(network))):
         found = asked()
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
@@ -62,15 +63,15 @@ def test_a_line_answers_only_where_it_is_what_the_module_would_say():
     def by_line(values):
         return bool((norm(input=values).std((0, 2, 3)) == 0).all())
 
-    with drawn(false):
+    with answering(drawn(false)):
         assert by_line(channels_last(images))
         assert not by_line(images)
         norm.running_mean += 1
         assert not by_line(channels_last(images))
-    with drawn({norm: replace(lines(norm)[norm], slope=torch.zeros(1, 5, 1, 1))}):
+    with answering(drawn({norm: replace(lines(norm)[norm], slope=torch.zeros(1, 5, 1, 1))})):
         assert by_line(channels_last(images))
         norm.running_var = norm.running_var.clone()
         assert not by_line(channels_last(images))
-    with drawn({norm: replace(lines(norm)[norm], slope=torch.zeros(1, 5, 1, 1))}):
+    with answering(drawn({norm: replace(lines(norm)[norm], slope=torch.zeros(1, 5, 1, 1))})):
         norm.train()
         assert not by_line(channels_last(images))

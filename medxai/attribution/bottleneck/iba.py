@@ -47,6 +47,7 @@ class IBA(LayerMethod):
     traits: ClassVar[Traits] = Traits(
         reads="score", cost="1F + T n (suffix F + B)", shared=False, magnitude=True, random=True
     )
+    resumes: ClassVar[bool] = True
     relu: bool = False
     beta: Beta = "auto"
     retention: float = 0.9
@@ -138,7 +139,7 @@ class IBA(LayerMethod):
         best = loosest = neck.search(self._loss, 10**low, settings)
         for _ in range(_ROUNDS if bool(best.stakes.live.any()) else 0):
             middle = (low + high) / 2
-            found = neck.search(self._loss, 10**middle, settings)
+            found = neck.search(self._loss, 10**middle, settings, loosest.stakes)
             enough = self._achieved(found, loosest) >= self.retention
             best = found.where(enough, best)
             low, high = torch.where(enough, middle, low), torch.where(enough, high, middle)

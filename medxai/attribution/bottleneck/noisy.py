@@ -1,15 +1,18 @@
 """A layer whose features give way to noise that looks like them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from medxai.attribution.bottleneck.draws import strewn
 from medxai.attribution.bottleneck.gate import Gate
 from medxai.attribution.bottleneck.statistics import FeatureStatistics, noise_of
 from medxai.core.layer import Layer
 from medxai.model.capture import Captured
+from medxai.model.layout import channels_last
 from medxai.shapes import Features
 
 
@@ -30,6 +33,10 @@ class NoisyLayer:
         features = captured.activation.detach()
         noise = tuple(noise_of(one, statistics, captured.layer) for one in torch.split(features, 1))
         return cls(captured.layer, features, noise)
+
+    def laid_last(self) -> "NoisyLayer":
+        """The same layer with channels last in memory."""
+        return replace(self, features=channels_last(self.features))
 
     def among(self, samples: range) -> "NoisyLayer":
         """The same layer for some of the images."""
@@ -57,12 +64,39 @@ class NoisyLayer:
         """r = (R - mu) / sigma of each image."""
         return (self.features - self.mean) / self.std
 
-    def draw(self, copies: int, dice: torch.Generator) -> Tensor:
-        """(copies, 1, 1, k, *m): the same for every target and image, so that each is explained as if it were alone."""
-        drawn = torch.randn((copies, *self.features.shape[1:]), generator=dice, device=self.features.device)
-        return drawn[:, None, None]
+    def draw(self, copies: int, dice: torch.Generator, over: Tensor | None = None) -> Tensor:
+        """(copies, 1, 1, k, *m): the same for every target and image, so that each is explained as if it were alone.
+
+        An earlier draw, `over`, is overwritten.
+        """
+        if over is None:
+            over = torch.empty((copies, 1, 1, *self.features.shape[1:]), device=self.features.device)
+        return over.normal_(generator=dice)
 
     def passed(self, gate: Gate, features: Tensor, drawn: Tensor) -> Tensor:
         """What the gates let pass of the features, (copies, targets, n, k, *m)."""
         steady = gate.passed(features, self.mean) * self.alive
-        return torch.addcmul(steady, gate.closure * (self.std * self.alive), drawn)
+        return strewn(steady, gate.closure * (self.std * self.alive), drawn, self.features)
+
+
+class Noise:
+    """Noise for some layers, drawn again and again in one place: new memory takes longer than the numbers."""
+
+    def __init__(self, layers: Sequence[NoisyLayer], copies: int, dice: torch.Generator) -> None:
+        self._layers, self._copies, self._dice = layers, copies, dice
+        self._drawn: list[Tensor] = []
+        self._above: Tensor | None = None
+
+    def drawn(self) -> list[Tensor]:
+        """For each layer (copies, 1, 1, k, *m); the last ones are no more."""
+        over: Sequence[Tensor | None] = self._drawn or [None] * len(self._layers)
+        self._drawn = [layer.draw(self._copies, self._dice, o) for layer, o in zip(self._layers, over, strict=True)]
+        return self._drawn
+
+    def keep_below(self) -> None:
+        """Memory that is never written lies above what a step has used, which so stays with the process.
+
+        Without it glibc gives the top of the heap back after every step, and the next one pays for each page of it.
+        """
+        if self._above is None:
+            self._above = torch.empty(sum(one.numel() for one in self._drawn if one.device.type == "cpu"))

@@ -15,7 +15,6 @@ from medxai.attribution.masking import Asked
 from medxai.attribution.passes import Pass
 from medxai.core.protocols import Attribution, Traits
 from medxai.model.capture import Captured
-from medxai.model.resume import resumable
 from medxai.shapes import Features, Maps, Scores
 
 
@@ -60,7 +59,7 @@ class LayerIntegratedGradients(LayerMap):
 
     def _walked(self, asked: Asked, captured: Captured) -> tuple[Tensor, Tensor, Tensor]:
         """One image: R - mu (1, 1, k, *m), each target's mean gradient (t, 1, k, *m) and its score of mu (t, 1)."""
-        layer, held = captured.layer, resumable(asked.seen.network, captured.layer.name, asked.image)
+        layer, held = captured.layer, asked.seen.resumable(captured.layer, [asked.sample])
         features = captured.activation[asked.sample : asked.sample + 1].detach()
         statistics = noise_of(features, self.statistics, layer)
         way = features - statistics.mean

@@ -19,7 +19,7 @@ from medxai.attribution.bottleneck.noisy import NoisyLayer
 from medxai.attribution.bottleneck.objective import NOISE_ABOVE, Stakes
 from medxai.attribution.bottleneck.search import Bottleneck
 from medxai.attribution.bottleneck.statistics import FeatureStatistics
-from medxai.attribution.passes import Pass, one_pass
+from medxai.attribution.passes import Pass, one_pass, refuse_unbatched
 from medxai.attribution.status import judge
 from medxai.core.layer import Footprint
 from medxai.core.protocols import Attribution, Traits
@@ -170,6 +170,7 @@ class ReadoutIBA:
 
     def attribute(self, model: nn.Module, images: Images, targets: Sequence[Target]) -> tuple[Attribution, ...]:
         """One attribution per target, which all must be the readout's own."""
+        refuse_unbatched(images)
         foreign = [repr(target) for target in targets if repr(target) != self.readout.target]
         if foreign:
             raise UsageError(

@@ -11,14 +11,14 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from medxai.attribution.bottleneck.gate import Gate, bits, smooth
-from medxai.attribution.bottleneck.noisy import NoisyLayer
+from medxai.attribution.bottleneck.noisy import Noise, NoisyLayer
 from medxai.attribution.bottleneck.objective import Stakes
 from medxai.attribution.passes import Pass
 from medxai.core.layer import Footprint
 from medxai.errors import NonFiniteError
 from medxai.model.alter import altered
 from medxai.model.place import between
-from medxai.model.resume import Resumable, resumable
+from medxai.model.resume import Resumable
 from medxai.shapes import Features
 
 Loss = Callable[[Tensor, Stakes], Tensor]
@@ -99,29 +99,30 @@ class Bottleneck:
     ) -> "Bottleneck":
         """The images `samples` of the pass. Where there are several layers, each must know its footprint."""
         first, *further = (layer.among(samples) for layer in layers)
-        held = resumable(seen.network, first.layer.name, seen.images[list(samples)])
-        return cls(seen, samples, held, first, tuple(further), seed, inverse)
+        held = seen.resumable(first.layer, samples)
+        return cls(seen, samples, held, first.laid_last() if held.last else first, tuple(further), seed, inverse)
 
     @property
     def rows(self) -> int:
         return len(self.seen.targets) * len(self.samples)
 
-    def search(self, loss: Loss, beta: Tensor, settings: Settings) -> Found:
+    def search(self, loss: Loss, beta: Tensor, settings: Settings, stakes: Stakes | None = None) -> Found:
         """Minimise mean over copies of loss(score) + beta * mean over features of KL, one gate per row.
 
-        The gates of scores that are not searched are shut, and let no bit pass.
+        The gates of scores that are not searched are shut, and let no bit pass. `stakes` are asked of the network where
+        no earlier search found them.
         """
         channels = 1 if settings.shared else self.features.shape[1]
         shape = (self.rows, channels, *self.features.shape[2:])
         alpha = torch.full(shape, settings.start, device=self.features.device).requires_grad_()
         optimiser = torch.optim.Adam([alpha], settings.rate, eps=settings.epsilon)
-        stakes, dice = self.stakes(settings), self._dice(0)
+        stakes, noise = stakes or self.stakes(settings), Noise(self._layers, settings.copies, self._dice(0))
         losses, capacity = list[Tensor](), list[Tensor]()
         for _ in range(settings.steps if bool(stakes.live.any()) else 0):
             with torch.enable_grad():
                 gate = Gate.of(alpha, settings.sigma)
                 leaf = Gate(gate.openness.detach().requires_grad_(), gate.closure.detach().requires_grad_())
-                terms = self._descend(leaf, loss, stakes, settings, dice)
+                terms = self._descend(leaf, loss, stakes, noise, settings)
                 information = self.price(leaf).flatten(1).mean(1)
                 (beta * information).sum().backward()  # type: ignore[no-untyped-call]
             if not bool(terms[stakes.live].isfinite().all()):
@@ -153,12 +154,12 @@ class Bottleneck:
         `levels` midpoints over `copies` of the noise: the sum over the cells is clean - noise. 0 where the noise
         changes nothing.
         """
-        live, dice = self.stakes(settings).live, self._dice(2)
+        live, noise = self.stakes(settings).live, Noise(self._layers, settings.copies, self._dice(2))
         found = torch.zeros((self.rows, 1, *self.features.shape[2:]), device=self.features.device)
         for level in range(levels):
             openness = torch.full_like(found, (level + 0.5) / levels).requires_grad_()
             with torch.enable_grad():
-                drawn = self._draw(settings.copies, dice)
+                drawn = noise.drawn()
                 for rows, scores in self._scores(Gate(openness, 1 - openness), drawn, settings.at_once):
                     (slope,) = torch.autograd.grad(scores[:, live[rows]].sum(), openness)
                     found += slope / (levels * settings.copies)
@@ -191,15 +192,16 @@ class Bottleneck:
         """The same draws in every search, so that searches differ by what is searched alone."""
         return torch.Generator(self.features.device).manual_seed(self.seed + offset)
 
-    def _draw(self, copies: int, dice: torch.Generator) -> list[Tensor]:
-        """For each layer (copies, 1, 1, k, *m)."""
-        return [layer.draw(copies, dice) for layer in (self.first, *self.further)]
+    @property
+    def _layers(self) -> tuple[NoisyLayer, ...]:
+        return (self.first, *self.further)
 
-    def _descend(self, leaf: Gate, loss: Loss, stakes: Stakes, settings: Settings, dice: torch.Generator) -> Tensor:
+    def _descend(self, leaf: Gate, loss: Loss, stakes: Stakes, noise: Noise, settings: Settings) -> Tensor:
         """The mean loss of each row, NaN where nothing can be searched; its gradient is left in the gate."""
         total = torch.zeros_like(stakes.clean).masked_fill(~stakes.live, torch.nan)
         through = leaf.inverted if self.inverse else leaf
-        for rows, scores in self._scores(through, self._draw(settings.copies, dice), settings.at_once):
+        for rows, scores in self._scores(through, noise.drawn(), settings.at_once):
+            noise.keep_below()
             block = stakes.of(rows)
             term = loss(scores[:, block.live], block.of(block.live)).sum(0) / settings.copies
             term.sum().backward()  # type: ignore[no-untyped-call]
@@ -263,7 +265,7 @@ class Bottleneck:
 
     def _fresh(self, settings: Settings) -> list[Tensor]:
         """Draws that no step of the search sees."""
-        return self._draw(max(settings.copies, _DRAWS), self._dice(1))
+        return Noise(self._layers, max(settings.copies, _DRAWS), self._dice(1)).drawn()
 
     def _tried(self, gate: Gate, drawn: Sequence[Tensor], at_once: int) -> Tensor:
         """The scores (draws, r) of what the gates let pass, without gradient."""
