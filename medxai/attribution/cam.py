@@ -24,8 +24,8 @@ BLIND = "the map is made of activations alone: it does not depend on the target"
 class LayerMethod(ABC):
     """A method whose maps lie on one layer: subclasses read them from a pass, `relu` drops evidence against.
 
-    `layer` is "auto", a name that `medxai layers` lists, or a Layer that was looked up before. A method that `resumes`
-    the network at its layer has the pass noted.
+    `layer` is "auto", a name that `medxai layers` lists, or a Layer that was looked up before. A method that reads no
+    gradients and `resumes` the network at its layer has the pass of a single image noted.
     """
 
     traits: ClassVar[Traits] = Traits()

@@ -23,8 +23,8 @@ from medxai.shapes import Images, Scores
 class Pass:
     """What the layers emitted and what each target scored; `network` may be run again while the pass is open.
 
-    What a target reads from the clean output before it can score (a predicted region) is settled in `targets`. The
-    pass may be `noted` at the first layer, for the first to resume it there, who takes the note and its memory away.
+    What a target reads from the clean output before it can score (a predicted region) is settled in `targets`. `noted`
+    is what a replay from the first layer needs to know of the pass, or empty.
     """
 
     network: nn.Module
@@ -36,10 +36,13 @@ class Pass:
     noted: list[CleanPass] = field(default_factory=list)
 
     def resumable(self, layer: Layer, samples: Sequence[int]) -> Resumable:
-        """The network held at the layer for some of the images; raises what `medxai.model.resume.resumable` does."""
+        """The network held at the layer for some of the images; raises what `medxai.model.resume.resumable` does.
+
+        The first call takes the note of the pass, which lets its memory go, and uses it where it is of this layer.
+        """
         noted = self.noted.pop() if self.noted else None
-        usable = noted is not None and noted.layer == layer.name and list(samples) == list(range(len(self.images)))
-        return resumable(self.network, layer.name, self.images[list(samples)], noted if usable else None)
+        known = noted if noted is not None and noted.layer == layer.name else None
+        return resumable(self.network, layer.name, self.images[list(samples)], known)
 
 
 @contextmanager
@@ -54,17 +57,18 @@ def one_pass(
 ) -> Iterator[Pass]:
     """One forward pass in float32 where `images` lie; the model is as it was found when the block ends.
 
-    Without `graph` what gradients need is let go before the block begins, and with `note` the pass need not be made
-    again to resume it. Raises UsageError where `images` are no tensor.
+    Without `graph` what gradients need is let go before the block begins; of one image the pass may then be noted, with
+    `note`, and need not be made again to resume it. Raises UsageError where `images` are no tensor.
     """
     refuse_unbatched(images)
+    note = note and not graph and len(images) == 1
     with untouched(model, images.device) as network:
         images = plain(images)
         found = [look_up(network, layer, tuple(images.shape)) for layer in layers]
         with ExitStack() as hooks:
             captured = tuple(hooks.enter_context(capture(network, layer)) for layer in found)
-            noted = [clean_pass(network, found[0].name, images)] if note and found[0].name else []
-            output = noted[0].output if noted else network(images)
+            noted = [clean_pass(network, found[0].name, images.clone())] if note and found[0].name else []
+            output = noted[0].output if noted else network(images.clone())
         for one in captured:
             _check(one, images)
         fixed = tuple(settled(target, output) for target in targets)

@@ -12,7 +12,7 @@ from medxai.model.shortcuts import Shortcuts
 
 
 class Forward:
-    """Gives a network images in float32, and on a processor with channels last, where it answers the same.
+    """Gives a network its own copy of images in float32, on a processor with channels last, where it answers the same.
 
     That is up to twice as fast in the plane, and in space from a tenth slower to a third faster. The first image asks
     once both ways: networks that cannot read this layout (`x.view(len(x), -1)` after a convolution) or answer otherwise
@@ -26,21 +26,21 @@ class Forward:
         """The output for images of shape (batch, channels, *space)."""
         images = images.float()
         if images.device.type != "cpu":
-            return network(images)
+            return network(images.clone())
         if self.last is None:
             self.last = _reads_last(network, images[:1].detach())
-        return _laid(network, images) if self.last else network(images.contiguous())
+        return _laid(network, images) if self.last else network(images.clone(memory_format=torch.contiguous_format))
 
 
 def _laid(network: nn.Module, images: Tensor) -> Any:
     with Shortcuts.of(network).taken():
-        return network(channels_last(images))
+        return network(channels_last(images.clone()))
 
 
 def _reads_last(network: nn.Module, image: Tensor) -> bool:
     with torch.no_grad():
         expected = network(image.clone(memory_format=torch.contiguous_format))
         try:
-            return alike(_laid(network, image.clone()), expected)
+            return alike(_laid(network, image), expected)
         except FAULTS:
             return False

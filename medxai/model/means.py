@@ -2,12 +2,11 @@
 
     mean_c (W x_c + b) = W (mean_c x_c) + b
 
-The transitions of a DenseNet are such pairs, and half of what follows its third block.
+The transitions of a DenseNet hold such pairs, and half of what follows its third block.
 """
 
-from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -16,47 +15,47 @@ from torch import nn
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 _MEANS = (nn.AvgPool2d, nn.AvgPool3d)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+Pair = tuple[nn.Module, nn.Module]
+Chains = Mapping[nn.Sequential, tuple[Pair, ...]]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Pair:
-    """Nothing but the mean reads what the convolution answers."""
-
-    convolution: nn.Module
-    mean: nn.Module
-
-    def free(self, besides: Collection[nn.Module]) -> bool:
-        """Whether nothing listens to either, and neither is among `besides`."""
-        modules = (self.convolution, self.mean)
-        return not any(one in besides or any(getattr(one, hooks) for hooks in _HOOKS) for one in modules)
+def means(network: nn.Module) -> Chains:
+    """Every plain nn.Sequential that runs a 1x1 convolution and then a mean over its cells, with these pairs."""
+    plain = [module for module in network.modules() if isinstance(module, nn.Sequential) and _plain(module)]
+    chains = {chain: tuple(filter(_commute, pairwise(chain))) for chain in plain}
+    return {chain: pairs for chain, pairs in chains.items() if pairs}
 
 
-def means(network: nn.Module) -> tuple[Pair, ...]:
-    """Those that an nn.Sequential runs one after the other, with no other place in the network.
+def swapped(chains: Chains, besides: Collection[nn.Module]) -> dict[nn.Module, Callable[[Any], Any]]:
+    """Each chain runs the second of a pair before the first, where nothing listens to them and neither is in `besides`.
 
-    A network that calls a child of its own accord escapes; compare what the whole answers.
+    Called by anything but their chain, the modules answer as ever.
     """
-    chains = (module for module in network.modules() if _plain(module))
-    found = [Pair(*two) for chain in chains for two in pairwise(chain.children()) if _commute(*two)]
-    places = Counter(child for module in network.modules() for child in module._modules.values()) if found else {}
-    return tuple(pair for pair in found if places[pair.convolution] == places[pair.mean] == 1)
+    free = {chain: [pair for pair in pairs if _free(pair, besides)] for chain, pairs in chains.items()}
+    return {chain: partial(_run, chain, pairs) for chain, pairs in free.items() if pairs}
 
 
-def swapped(means: Sequence[Pair], besides: Collection[nn.Module]) -> dict[nn.Module, Callable[..., Any]]:
-    """Each of a pair answers as the other, where the pair is free."""
-    answers = dict[nn.Module, Callable[..., Any]]()
-    for pair in means:
-        if pair.free(besides):
-            answers |= {pair.convolution: pair.mean.forward, pair.mean: pair.convolution.forward}
-    return answers
+def _run(chain: nn.Sequential, pairs: Collection[Pair], input: Any) -> Any:  # noqa: A002 - by PyTorch's name
+    modules = [*chain]
+    for place, two in enumerate(pairwise(chain)):
+        if two in pairs:
+            modules[place : place + 2] = reversed(two)
+    for module in modules:
+        input = module(input)  # noqa: A001
+    return input
 
 
-def _plain(module: nn.Module) -> bool:
-    return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward and not _set(module)
+def _free(pair: Pair, besides: Collection[nn.Module]) -> bool:
+    return not any(module in besides or any(getattr(module, hooks) for hooks in _HOOKS) for module in pair)
 
 
-def _commute(convolution: Any, mean: Any) -> bool:
+def _plain(chain: nn.Sequential) -> bool:
+    return type(chain).forward is nn.Sequential.forward and not _set(chain)
+
+
+def _commute(pair: tuple[Any, Any]) -> bool:
     """Whether the convolution reads one cell, and each mean is over as many cells of the image, and leaves fewer."""
+    convolution, mean = pair
     if type(convolution) not in _CONVOLUTIONS or type(mean) not in _MEANS or _set(convolution) or _set(mean):
         return False
     one_cell = _all(convolution.kernel_size, 1) and _all(convolution.stride, 1)
@@ -70,4 +69,5 @@ def _all(sizes: object, size: int) -> bool:
 
 
 def _set(module: nn.Module) -> bool:
+    """Whether somebody gave this module a forward of its own."""
     return "forward" in vars(module)

@@ -43,7 +43,7 @@ def lines(network: nn.Module) -> dict[nn.Module, Line]:
     return {module: _line(module) for module in network.modules() if _plain(module)}
 
 
-def drawn(lines: Mapping[nn.Module, Line]) -> dict[nn.Module, Callable[[Tensor], Tensor]]:
+def by_line(lines: Mapping[nn.Module, Line]) -> dict[nn.Module, Callable[[Tensor], Tensor]]:
     """Each module answers by its line where that fits, and by itself elsewhere."""
     return {module: partial(_answer, module, module.forward, line) for module, line in lines.items()}
 

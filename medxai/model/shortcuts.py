@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from medxai.model.alter import answering
-from medxai.model.means import Pair, means, swapped
-from medxai.model.norms import Line, drawn, lines
+from medxai.model.means import Chains, means, swapped
+from medxai.model.norms import Line, by_line, lines
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -16,12 +16,13 @@ class Shortcuts:
     """Lines for normalisations that read channels last, and means before 1x1 convolutions."""
 
     lines: Mapping[nn.Module, Line] = field(default_factory=dict)
-    means: tuple[Pair, ...] = ()
+    means: Chains = field(default_factory=dict)
 
     @classmethod
     def of(cls, network: nn.Module) -> "Shortcuts":
         return cls(lines(network), means(network))
 
     def taken(self, besides: Collection[nn.Module] = ()) -> AbstractContextManager[None]:
-        """Inside, the network takes them, but none for the modules `besides` or around what listens."""
-        return answering(drawn(self.lines) | swapped(self.means, besides))
+        """Inside, the network takes them, but for the modules `besides`, which answer otherwise, and what is heard."""
+        answers = by_line(self.lines) | swapped(self.means, besides)
+        return answering({module: answer for module, answer in answers.items() if module not in besides})

@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from medxai.model.alter import answering
-from medxai.model.forward import Forward
 from medxai.model.means import means, swapped
 from medxai.model.resume import resumable
 from medxai.model.shortcuts import Shortcuts
@@ -75,9 +74,7 @@ def test_what_reads_more_than_its_own_cell_stays(other):
     assert not means(nn.Sequential(nn.Conv2d(4, 6, **settings), nn.AvgPool2d(2)))
 
 
-def test_what_has_another_place_a_forward_of_its_own_or_a_child_between_stays():
-    shared = nn.AvgPool2d(2)
-    assert not means(nn.Sequential(transition(mean=shared), shared))
+def test_what_has_a_forward_of_its_own_or_a_child_between_stays():
     for module in range(2):
         chain = transition()
         chain[module].forward = lambda values: values
@@ -91,10 +88,19 @@ def test_what_has_another_place_a_forward_of_its_own_or_a_child_between_stays():
     assert not means(Backwards(nn.Conv2d(4, 6, 1), nn.AvgPool2d(2)))
 
 
+def test_modules_that_several_chains_share_go_first_in_each():
+    mean, images = nn.AvgPool2d(2), torch.randn(1, 4, 12, 8)
+    chain = nn.Sequential(nn.Conv2d(4, 6, 1), mean, nn.Sequential(nn.Conv2d(6, 2, 1), mean), mean).eval()
+    expected = chain(images)
+    assert [len(pairs) for pairs in means(chain).values()] == [1, 1]
+    with answering(swapped(means(chain), ())):
+        torch.testing.assert_close(chain(images), expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("place", [0, 1])
 def test_who_listens_hears_what_the_module_says(place):
     chain, images, heard = transition(), torch.randn(1, 4, 6, 6), []
-    pair = means(chain)
+    chains = means(chain)
     expected = [chain[0](images), chain[:2](images)][place]
     for attach in (
         lambda: chain[place].register_forward_hook(lambda _m, _i, output: heard.append(output)),
@@ -102,13 +108,13 @@ def test_who_listens_hears_what_the_module_says(place):
         lambda: chain[place].register_full_backward_hook(lambda *_: None),
     ):
         handle = attach()
-        assert not swapped(pair, ())
+        assert not swapped(chains, ())
         with Shortcuts.of(chain).taken():
             chain(images)
         handle.remove()
     torch.testing.assert_close(heard[0], expected, rtol=0, atol=0)
-    assert len(swapped(pair, ())) == 2
-    assert not swapped(pair, {chain[place]})
+    assert len(swapped(chains, ())) == 1
+    assert not swapped(chains, {chain[place]})
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
@@ -119,20 +125,36 @@ def test_a_replay_around_the_pair_answers_as_the_network(ndim, layer):
     expected = network(image)
     held = resumable(network, layer, image)
     assert not held.full
+    assert held.shortcuts.means
     torch.testing.assert_close(held(held.activation), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_network_that_calls_the_convolution_alone_is_found_out():
-    class Twice(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.chain = transition()
+class Asking(nn.Module):
+    """Asks the convolution itself too, unseen beside what a large other answer is or while cells vary as they do."""
 
-        def forward(self, images):
-            return self.chain(images).mean((2, 3)) + self.chain[0](images).mean((2, 3))
+    def __init__(self, how):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.chain, self.how = nn.Conv2d(1, 4, 1), transition(bias=False), how
 
-    network, images = Twice().eval(), torch.randn(2, 4, 7, 7)
-    assert means(network)
-    forward = Forward()
-    torch.testing.assert_close(forward(network, images), network(images), rtol=1e-5, atol=1e-6)
-    assert forward.last is False
+    def forward(self, images):
+        features = self.stem(images)
+        told, alone = self.chain(features).mean((2, 3)), self.chain[0](features)
+        if self.how == "small":
+            return torch.cat([1e5 + told, alone.relu().mean((2, 3))], 1)
+        return told + 30 * (0.05 - alone.var((1, 2, 3))).relu()[:, None]
+
+
+@pytest.mark.parametrize("how", ["small", "silent"])
+def test_a_convolution_that_the_network_asks_alone_answers_for_itself(how):
+    network, image = Asking(how).eval(), torch.randn(1, 1, 8, 8)
+    held = resumable(network, "stem", image)
+    assert held.shortcuts.means
+    changed = 0.3 * held.activation
+    handle = network.stem.register_forward_hook(lambda *_: changed)
+    expected = network(image)
+    handle.remove()
+    if how == "silent":
+        heard = [bool(network.chain[0](values).var() < 0.05) for values in (held.activation, changed)]
+        assert heard == [False, True]
+    torch.testing.assert_close(held(changed)[:, -6:], expected[:, -6:], rtol=1e-5, atol=1e-6)

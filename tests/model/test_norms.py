@@ -8,7 +8,7 @@ from torch import nn
 
 from medxai.model.alter import answering
 from medxai.model.layout import channels_last
-from medxai.model.norms import drawn, lines
+from medxai.model.norms import by_line, lines
 
 NORMS = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
@@ -36,7 +36,7 @@ def test_values_and_gradients_are_those_of_the_module(ndim, affine):
         return values, torch.autograd.grad((values * weight).sum(), images)[0]
 
     expected = asked()
-    with answering(drawn(lines(network))):
+    with answering(by_line(lines(network))):
         found = asked()
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
@@ -60,18 +60,18 @@ def test_a_line_answers_only_where_it_is_what_the_module_would_say():
     norm, images = filled(2), torch.randn(2, 5, 3, 4)
     false = {norm: replace(lines(norm)[norm], slope=torch.zeros(1, 5, 1, 1))}
 
-    def by_line(values):
+    def along(values):
         return bool((norm(input=values).std((0, 2, 3)) == 0).all())
 
-    with answering(drawn(false)):
-        assert by_line(channels_last(images))
-        assert not by_line(images)
+    with answering(by_line(false)):
+        assert along(channels_last(images))
+        assert not along(images)
         norm.running_mean += 1
-        assert not by_line(channels_last(images))
-    with answering(drawn({norm: replace(lines(norm)[norm], slope=torch.zeros(1, 5, 1, 1))})):
-        assert by_line(channels_last(images))
+        assert not along(channels_last(images))
+    with answering(by_line({norm: replace(lines(norm)[norm], slope=torch.zeros(1, 5, 1, 1))})):
+        assert along(channels_last(images))
         norm.running_var = norm.running_var.clone()
-        assert not by_line(channels_last(images))
-    with answering(drawn({norm: replace(lines(norm)[norm], slope=torch.zeros(1, 5, 1, 1))})):
+        assert not along(channels_last(images))
+    with answering(by_line({norm: replace(lines(norm)[norm], slope=torch.zeros(1, 5, 1, 1))})):
         norm.train()
-        assert not by_line(channels_last(images))
+        assert not along(channels_last(images))

@@ -85,18 +85,9 @@ class Noise:
     def __init__(self, layers: Sequence[NoisyLayer], copies: int, dice: torch.Generator) -> None:
         self._layers, self._copies, self._dice = layers, copies, dice
         self._drawn: list[Tensor] = []
-        self._above: Tensor | None = None
 
     def drawn(self) -> list[Tensor]:
         """For each layer (copies, 1, 1, k, *m); the last ones are no more."""
         over: Sequence[Tensor | None] = self._drawn or [None] * len(self._layers)
         self._drawn = [layer.draw(self._copies, self._dice, o) for layer, o in zip(self._layers, over, strict=True)]
         return self._drawn
-
-    def keep_below(self) -> None:
-        """Memory that is never written lies above what a step has used, which so stays with the process.
-
-        Without it glibc gives the top of the heap back after every step, and the next one pays for each page of it.
-        """
-        if self._above is None:
-            self._above = torch.empty(sum(one.numel() for one in self._drawn if one.device.type == "cpu"))

@@ -201,7 +201,6 @@ class Bottleneck:
         total = torch.zeros_like(stakes.clean).masked_fill(~stakes.live, torch.nan)
         through = leaf.inverted if self.inverse else leaf
         for rows, scores in self._scores(through, noise.drawn(), settings.at_once):
-            noise.keep_below()
             block = stakes.of(rows)
             term = loss(scores[:, block.live], block.of(block.live)).sum(0) / settings.copies
             term.sum().backward()  # type: ignore[no-untyped-call]
