@@ -15,7 +15,7 @@ from medxai.core.layer import Layer
 from medxai.core.protocols import Attribution, Traits
 from medxai.core.target import Target
 from medxai.model.capture import Captured
-from medxai.shapes import Features, Images, Maps, Weights
+from medxai.shapes import Features, Images, Maps, Scores, Weights
 
 BLIND = "the map is made of activations alone: it does not depend on the target"
 
@@ -90,9 +90,13 @@ class WeightedMap(LayerMap):
 
     def map(self, evidence: Evidence) -> Maps:
         weights = self.weights(evidence)
-        largest = torch.linalg.vector_norm(weights.flatten(1), ord=torch.inf, dim=1)
-        evidence.gross = largest * torch.linalg.vector_norm(evidence.A, ord=1, dim=1).flatten(1).amax(1)
+        evidence.gross = weights.flatten(1).abs().amax(1) * evidence.shared(_heaviest)
         return combine(weights, evidence.A)
+
+
+def _heaviest(A: Features) -> Scores:
+    """max_u sum_k |A_k(u)|, per sample."""
+    return A.abs().sum(1).flatten(1).amax(1)
 
 
 def combine(weights: Weights, activation: Features) -> Maps:

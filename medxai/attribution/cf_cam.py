@@ -1,5 +1,6 @@
 """CF-CAM: channels that say the same share a weight, channels that say nothing in common are dropped."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,7 @@ from medxai.shapes import Features, Weights
 
 Variant = Literal["class_sensitive", "as_published"]
 Groups = tuple[Tensor, Tensor]
+Mean = Callable[[Tensor], Tensor]
 ALONE = "in some images no channels form a cluster: there the map is that of Grad-CAM"
 
 
@@ -43,10 +45,12 @@ class CFCAM(WeightedMap):
         groups = evidence.shared(self._groups)
         if self.variant == "class_sensitive" and any(one is not None and int(one[0].max()) < 0 for one in groups):
             evidence.notices.append(ALONE)
-        found = [self._one(one, g) for one, g in zip(groups, evidence.G, strict=True)]
+        filtered = _published_mean if self.variant == "as_published" else self._filter(evidence.G[0, 0])
+        found = [self._one(one, g, filtered) for one, g in zip(groups, evidence.G, strict=True)]
         return torch.stack(found).to(evidence.A.dtype)
 
-    def _one(self, groups: Groups | None, g: Tensor) -> Tensor:
+    def _one(self, groups: Groups | None, g: Tensor, filtered: Mean) -> Tensor:
+        """Weight of each channel of a sample; `filtered` is the mean over cells of a gradient that was filtered."""
         own = g.flatten(1).double().mean(1)
         if groups is None:
             return torch.full_like(own, torch.nan)
@@ -57,7 +61,7 @@ class CFCAM(WeightedMap):
         weights = torch.where(strong, own, 0.0)
         for cluster in range(count):
             members = labels == cluster
-            weights[members] = self._shared(g[members].double().mean(0))
+            weights[members] = filtered(g[members].double().mean(0))
         if self.variant == "class_sensitive":
             return weights
         kept = strong | (labels != NOISE)
@@ -80,15 +84,14 @@ class CFCAM(WeightedMap):
             labels[~strong] = torch.from_numpy(found).to(labels.device)
         return labels, strong
 
-    def _shared(self, gradient: Tensor) -> Tensor:
-        """The mean of the filtered gradient (*cells)."""
-        if self.variant == "as_published":
-            return _published_mean(gradient)
-        for size in gradient.shape:
-            place = torch.arange(size, dtype=torch.float64, device=gradient.device)
+    def _filter(self, like: Tensor) -> Mean:
+        """The mean of a Gaussian-filtered gradient is its inner product with a share of each of the cells of `like`."""
+        share = torch.ones((), dtype=torch.float64, device=like.device)
+        for size in like.shape:
+            place = torch.arange(size, dtype=torch.float64, device=like.device)
             kernel = torch.exp(-(place[:, None] - place).square() / (2 * self.sigma**2))
-            gradient = torch.tensordot((kernel / kernel.sum(1, keepdim=True)).mean(0), gradient, dims=1)
-        return gradient
+            share = share[..., None] * (kernel / kernel.sum(1, keepdim=True)).mean(0)
+        return lambda gradient: (share * gradient).sum()
 
 
 def _published_mean(gradient: Tensor) -> Tensor:
