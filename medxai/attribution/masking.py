@@ -1,7 +1,7 @@
 """The engine of methods that ask the network about changed images: one sweep answers for all targets at once."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
@@ -43,12 +43,12 @@ class Swept:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Asked:
-    """The network as it answers changed versions of image number `sample` of the pass."""
+    """The network as it answers, by `ask`, changed versions of image number `sample` of the pass."""
 
     seen: Pass
     sample: int
+    ask: Callable[[Images], Any]
     link: Link = "identity"
-    forward: Forward = field(default_factory=Forward)
 
     @property
     def image(self) -> Images:
@@ -61,7 +61,7 @@ class Asked:
 
     def __call__(self, images: Images) -> Answers:
         """The score of every target for each image, from one forward pass."""
-        return self.scores(self.forward(self.seen.network, images), len(images))
+        return self.scores(self.ask(images), len(images))
 
     def scores(self, output: Any, count: int) -> Answers:
         """The score of every target for each of the `count` answers in `output`.
@@ -92,8 +92,8 @@ class Sweeping(LayerMethod):
     def read(self, seen: Pass, captured: Captured) -> tuple[Attribution, ...]:
         activation = captured.activation.detach()
         (layer,) = sited(seen.network, (captured.layer,), tuple(seen.images.shape))
-        forward = Forward()
-        asked = [Asked(seen, sample, self.link, forward) for sample in range(len(activation))]
+        ask = Forward().on(seen.network)
+        asked = [Asked(seen, sample, ask, self.link) for sample in range(len(activation))]
         found = [self.sweep(one, A[None], layer) for one, A in zip(asked, activation, strict=True)]
         notices = dict.fromkeys((*layer.notices, *seen.remarks, *(n for one in found for n in one.notices)))
         details = {name: activation.new_tensor([one.details[name] for one in found]) for name in found[0].details}

@@ -90,7 +90,7 @@ def probe_of(saliency: Saliency, image: Volume, asking: Asking, domain: Mask | N
     images, link = prepared.images.to(pick_device(asking.device)), asking.scale
     network, forward = tapped(asking.model, asking.output, tuple(images.shape)), Forward()
     with untouched(network, images.device) as asked_of:
-        intact = forward(asked_of, images)
+        intact = forward.on(asked_of)(images)
     goal = put(asking.target, intact, link)
     sides = groups(goal, intact)
     return Probe(

@@ -13,6 +13,7 @@ from medxai.metrics.curves import DEFAULT, Curve, Perturbation
 from medxai.metrics.imputation import Fill
 from medxai.metrics.scene import Image, Scene
 from medxai.metrics.units import Chosen, Units
+from medxai.model.scoring import held
 from medxai.shapes import Images, Map, MaskArray, Scores
 
 Ranks = Int[Tensor, " u"]
@@ -125,14 +126,15 @@ class Probe:
         """
         if self.classes is None:
             raise UsageError("This probe compares no classes.", expected="Probe(..., classes=Classes(answers, asked))")
-        answers, found = self.classes.answers, list[Tensor]()
+        found = list[Tensor]()
+        with held(self.classes.answers, self.image.device) as answers:
 
-        def watch(images: Images) -> Tensor:
-            found.append(answers(images).double().cpu())
-            return found[-1][:, 0]
+            def watch(images: Images) -> Tensor:
+                found.append(answers(images).double().cpu())
+                return found[-1][:, 0]
 
-        watch(self.image[None])
-        replace(self, score=watch).after(ALPHAS)
+            watch(self.image[None])
+            replace(self, score=watch).after(ALPHAS)
         return torch.cat(found)
 
     def ranked(self, values: PerUnit, stream: int = 0) -> Ranks:
@@ -162,7 +164,8 @@ class Probe:
 
     def answers(self, chosen: Iterable[Chosen]) -> Float64[Tensor, " n"]:
         """The score after each row of units is removed, in order."""
-        found = [self.score(self.fill(self.units.voxels(rows))).double().cpu() for rows in chosen]
+        with held(self.score, self.image.device) as score:
+            found = [score(self.fill(self.units.voxels(rows))).double().cpu() for rows in chosen]
         return torch.cat(found) if found else torch.zeros(0, dtype=torch.float64)
 
     def of(self, saliency: Map) -> "Probe":

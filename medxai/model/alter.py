@@ -35,6 +35,11 @@ def answering(forwards: Mapping[nn.Module, Callable[..., Any]]) -> Iterator[None
         yield
 
 
+def replaced(module: nn.Module) -> bool:
+    """Whether somebody gave this module a forward of its own."""
+    return "forward" in vars(module)
+
+
 def _restore(module: nn.Module, forward: Any) -> None:
     module.__dict__.pop("forward", None)
     if forward is not None:

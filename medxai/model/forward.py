@@ -1,5 +1,7 @@
 """A forward pass as quick as the network allows."""
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -22,25 +24,43 @@ class Forward:
     def __init__(self) -> None:
         self.last: bool | None = None
 
-    def __call__(self, network: nn.Module, images: Tensor) -> Any:
+    def on(self, network: nn.Module) -> "Held":
+        """For many batches while nothing changes the network: what is quicker about it is found once."""
+        return Held(network, self)
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """A network that answers batch after batch."""
+
+    network: nn.Module
+    way: Forward
+
+    def __call__(self, images: Tensor) -> Any:
         """The output for images of shape (batch, channels, *space)."""
         images = images.float()
         if images.device.type != "cpu":
-            return network(images.clone())
-        if self.last is None:
-            self.last = _reads_last(network, images[:1].detach())
-        return _laid(network, images) if self.last else network(images.clone(memory_format=torch.contiguous_format))
+            return self.network(images.clone())
+        if self.way.last is None:
+            self.way.last = self._reads_last(images[:1].detach())
+        return self._laid(images) if self.way.last else self.network(_plain(images))
+
+    @cached_property
+    def _shortcuts(self) -> Shortcuts:
+        return Shortcuts.of(self.network)
+
+    def _laid(self, images: Tensor) -> Any:
+        with self._shortcuts.taken():
+            return self.network(channels_last(images.clone()))
+
+    def _reads_last(self, image: Tensor) -> bool:
+        with torch.no_grad():
+            expected = self.network(_plain(image))
+            try:
+                return alike(self._laid(image), expected)
+            except FAULTS:
+                return False
 
 
-def _laid(network: nn.Module, images: Tensor) -> Any:
-    with Shortcuts.of(network).taken():
-        return network(channels_last(images.clone()))
-
-
-def _reads_last(network: nn.Module, image: Tensor) -> bool:
-    with torch.no_grad():
-        expected = network(image.clone(memory_format=torch.contiguous_format))
-        try:
-            return alike(_laid(network, image), expected)
-        except FAULTS:
-            return False
+def _plain(images: Tensor) -> Tensor:
+    return images.clone(memory_format=torch.contiguous_format)

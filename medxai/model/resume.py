@@ -146,8 +146,8 @@ def _layouts(held: Resumable) -> Iterator[Resumable]:
     shortcuts = Shortcuts.of(held.model)
     if held.activation.ndim == 4 and held.activation.device.type == "cpu":
         yield replace(held, last=True, shortcuts=shortcuts)
-    elif shortcuts.means:
-        yield replace(held, shortcuts=Shortcuts(means=shortcuts.means))
+    elif shortcuts.chains:
+        yield replace(held, shortcuts=Shortcuts(chains=shortcuts.chains))
     yield held
 
 

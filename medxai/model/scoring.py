@@ -1,6 +1,7 @@
 """A network as a function from images to one number each, without gradients."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -47,13 +48,14 @@ class Scorer:
     forward: Forward = field(default_factory=Forward, repr=False)
 
     def __call__(self, images: Images) -> Scores:
-        with untouched(self.model, images.device) as network:
-            scores: Scores = self.target(self.linked(self.forward(network, images))).detach()
-        return scores
+        with self.held(images.device) as score:
+            return score(images)
 
-    def linked(self, output: Any) -> Any:
-        """The model's output after the link. Raises TargetError where a link is asked of what is no tensor."""
-        return linked(output, self.link)
+    @contextmanager
+    def held(self, device: torch.device) -> Iterator[Callable[[Images], Scores]]:
+        """The same for many batches: what the model needs before the first and after the last is done once."""
+        with _asked(self.model, self.link, self.forward, device) as answer:
+            yield lambda images: self.target(answer(images)).detach()
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +67,23 @@ class Answers:
     forward: Forward = field(default_factory=Forward, repr=False)
 
     def __call__(self, images: Images) -> Tensor:
-        with untouched(self.model, images.device) as network:
-            answers: Tensor = linked(self.forward(network, images), self.link).detach()
-        return answers
+        with self.held(images.device) as answer:
+            return answer(images)
+
+    @contextmanager
+    def held(self, device: torch.device) -> Iterator[Callable[[Images], Tensor]]:
+        """The same for many batches, as `Scorer.held`."""
+        with _asked(self.model, self.link, self.forward, device) as answer:
+            yield lambda images: answer(images).detach()
+
+
+def held(function: Callable[[Images], Tensor], device: torch.device) -> AbstractContextManager[Callable[[Images], Any]]:
+    """`function` for many batches: a network's scores or answers hold it meanwhile, any other function is itself."""
+    return function.held(device) if isinstance(function, Scorer | Answers) else nullcontext(function)
+
+
+@contextmanager
+def _asked(model: nn.Module, link: Link, forward: Forward, device: torch.device) -> Iterator[Callable[[Images], Any]]:
+    with untouched(model, device) as network:
+        run = forward.on(network)
+        yield lambda images: linked(run(images), link)

@@ -7,22 +7,22 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from medxai.model.alter import answering
-from medxai.model.means import Chains, means, swapped
+from medxai.model.chains import Chains, chains, quicker
 from medxai.model.norms import Line, by_line, lines
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Shortcuts:
-    """Lines for normalisations that read channels last, and means before 1x1 convolutions."""
+    """Lines for normalisations that read channels last, and neighbours in chains that answer together."""
 
     lines: Mapping[nn.Module, Line] = field(default_factory=dict)
-    means: Chains = field(default_factory=dict)
+    chains: Chains = field(default_factory=dict)
 
     @classmethod
     def of(cls, network: nn.Module) -> "Shortcuts":
-        return cls(lines(network), means(network))
+        return cls(lines(network), chains(network))
 
     def taken(self, besides: Collection[nn.Module] = ()) -> AbstractContextManager[None]:
         """Inside, the network takes them, but for the modules `besides`, which answer otherwise, and what is heard."""
-        answers = by_line(self.lines) | swapped(self.means, besides)
+        answers = by_line(self.lines) | quicker(self.chains, besides)
         return answering({module: answer for module, answer in answers.items() if module not in besides})

@@ -27,7 +27,7 @@ def test_it_asks_both_ways_once_and_then_by_lines():
     with torch.no_grad():
         expected = network(images)
         for _ in range(2):
-            torch.testing.assert_close(forward(network, images), expected)
+            torch.testing.assert_close(forward.on(network)(images), expected)
     assert forward.last
     assert network.by_line == [False, False, True, True, True]
 
@@ -44,14 +44,14 @@ def test_a_network_that_would_answer_otherwise_keeps_its_own_layout(change):
     network, images, forward = Other(), torch.rand(2, 1, 6, 5), Forward()
     with torch.no_grad():
         expected = network(images)
-        torch.testing.assert_close(forward(network, images), expected)
+        torch.testing.assert_close(forward.on(network)(images), expected)
     assert forward.last == (change == "statistics")  # by lines that no longer fit
 
 
 def test_an_error_of_the_network_is_not_hidden():
     network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(4)).eval()
     with pytest.raises(RuntimeError, match="running_mean"):
-        Forward()(network, torch.rand(2, 1, 6, 5))
+        Forward().on(network)(torch.rand(2, 1, 6, 5))
 
 
 def test_an_image_that_is_normalised_in_place_is_normalised_once():
@@ -66,5 +66,5 @@ def test_an_image_that_is_normalised_in_place_is_normalised_once():
     network, images = InPlace(), torch.rand(2, 3, 6, 5)
     with torch.no_grad():
         expected = network(images.clone())
-        found = Forward()(network, images.clone(memory_format=torch.channels_last))
+        found = Forward().on(network)(images.clone(memory_format=torch.channels_last))
     torch.testing.assert_close(found, expected)

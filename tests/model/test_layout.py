@@ -48,7 +48,7 @@ def test_a_network_that_views_its_features_is_resumed(network):
 
 def test_a_network_that_fails_in_both_layouts_says_its_own_error(network):
     with pytest.raises(RuntimeError, match="expected input"):
-        Forward()(network, torch.rand(2, 4, 6, 5))
+        Forward().on(network)(torch.rand(2, 4, 6, 5))
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 3, 4, 5, 6), (2, 7, 3)])
@@ -82,7 +82,7 @@ def test_a_bottleneck_before_a_layer_that_works_in_place(channels):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_convolutions_read_films_of_one_channel_so_too(ndim, channels):
     network, images = (nn.Conv2d, nn.Conv3d)[ndim - 2](channels, 4, 3), torch.rand(2, channels, *(5, 6, 7)[:ndim])
-    answer = Forward()(network, images)
+    answer = Forward().on(network)(images)
     assert answer.stride(1) == 1
     assert torch.allclose(answer, network(images), atol=1e-6)
 
@@ -91,5 +91,5 @@ def test_convolutions_read_films_of_one_channel_so_too(ndim, channels):
 def test_a_network_that_views_is_given_images_as_it_reads_them_however_they_lie(network, lay):
     images = torch.rand(2, 3, 6, 5)
     forward = Forward()
-    assert torch.allclose(forward(network, lay(images)), network(images), atol=1e-6)
+    assert torch.allclose(forward.on(network)(lay(images)), network(images), atol=1e-6)
     assert not forward.last

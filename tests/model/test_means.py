@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from medxai.model.alter import answering
-from medxai.model.means import means, swapped
+from medxai.model.chains import chains, quicker
 from medxai.model.resume import resumable
 from medxai.model.shortcuts import Shortcuts
 
@@ -36,7 +36,7 @@ def test_values_and_gradients_are_those_of_the_network_from_a_fraction_of_the_ce
     images = torch.randn(2, 4, *(7, 6, 5)[:ndim], requires_grad=True)
     answers, cells = cells_read(chain, images)
     weight = torch.randn_like(answers)
-    with answering(swapped(means(chain), ())):
+    with answering(quicker(chains(chain), ())):
         ours, fewer = cells_read(chain, images)
     assert fewer[0] < cells[0] / 2
     gradients = [torch.autograd.grad((found * weight).sum(), images)[0] for found in (ours, answers)]
@@ -48,9 +48,9 @@ def test_values_and_gradients_are_those_of_the_network_from_a_fraction_of_the_ce
 def test_windows_that_overlap_or_leave_a_rest_commute_too():
     chain, images = transition(mean=nn.AvgPool2d(3, stride=(2, 1))), torch.randn(1, 4, 8, 9)
     expected = chain(images)
-    with answering(swapped(means(chain), ())):
+    with answering(quicker(chains(chain), ())):
         torch.testing.assert_close(chain(images), expected, rtol=1e-5, atol=1e-6)
-    assert len(means(chain)) == 1
+    assert len(chains(chain)) == 1
 
 
 @pytest.mark.parametrize(
@@ -65,42 +65,42 @@ def test_windows_that_overlap_or_leave_a_rest_commute_too():
     ],
 )
 def test_what_is_no_such_mean_stays(mean):
-    assert not means(transition(mean=mean))
+    assert not chains(transition(mean=mean))
 
 
 @pytest.mark.parametrize("other", [{"stride": 2}, {"padding": 1}, {"kernel_size": 3}])
 def test_what_reads_more_than_its_own_cell_stays(other):
     settings = {"kernel_size": 1} | other
-    assert not means(nn.Sequential(nn.Conv2d(4, 6, **settings), nn.AvgPool2d(2)))
+    assert not chains(nn.Sequential(nn.Conv2d(4, 6, **settings), nn.AvgPool2d(2)))
 
 
 def test_what_has_a_forward_of_its_own_or_a_child_between_stays():
     for module in range(2):
         chain = transition()
         chain[module].forward = lambda values: values
-        assert not means(chain)
-    assert not means(nn.Sequential(nn.Conv2d(4, 6, 1), nn.ReLU(), nn.AvgPool2d(2)))
+        assert not chains(chain)
+    assert not chains(nn.Sequential(nn.Conv2d(4, 6, 1), nn.ReLU(), nn.AvgPool2d(2)))
 
     class Backwards(nn.Sequential):
         def forward(self, values):
             return self[0](self[1](values))
 
-    assert not means(Backwards(nn.Conv2d(4, 6, 1), nn.AvgPool2d(2)))
+    assert not chains(Backwards(nn.Conv2d(4, 6, 1), nn.AvgPool2d(2)))
 
 
 def test_modules_that_several_chains_share_go_first_in_each():
     mean, images = nn.AvgPool2d(2), torch.randn(1, 4, 12, 8)
     chain = nn.Sequential(nn.Conv2d(4, 6, 1), mean, nn.Sequential(nn.Conv2d(6, 2, 1), mean), mean).eval()
     expected = chain(images)
-    assert [len(pairs) for pairs in means(chain).values()] == [1, 1]
-    with answering(swapped(means(chain), ())):
+    assert [len(pairs) for pairs in chains(chain).values()] == [1, 1]
+    with answering(quicker(chains(chain), ())):
         torch.testing.assert_close(chain(images), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("place", [0, 1])
 def test_who_listens_hears_what_the_module_says(place):
     chain, images, heard = transition(), torch.randn(1, 4, 6, 6), []
-    chains = means(chain)
+    known = chains(chain)
     expected = [chain[0](images), chain[:2](images)][place]
     for attach in (
         lambda: chain[place].register_forward_hook(lambda _m, _i, output: heard.append(output)),
@@ -108,13 +108,13 @@ def test_who_listens_hears_what_the_module_says(place):
         lambda: chain[place].register_full_backward_hook(lambda *_: None),
     ):
         handle = attach()
-        assert not swapped(chains, ())
+        assert not quicker(known, ())
         with Shortcuts.of(chain).taken():
             chain(images)
         handle.remove()
     torch.testing.assert_close(heard[0], expected, rtol=0, atol=0)
-    assert len(swapped(chains, ())) == 1
-    assert not swapped(chains, {chain[place]})
+    assert len(quicker(known, ())) == 1
+    assert not quicker(known, {chain[place]})
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
@@ -125,7 +125,7 @@ def test_a_replay_around_the_pair_answers_as_the_network(ndim, layer):
     expected = network(image)
     held = resumable(network, layer, image)
     assert not held.full
-    assert held.shortcuts.means
+    assert held.shortcuts.chains
     torch.testing.assert_close(held(held.activation), expected, rtol=1e-5, atol=1e-6)
 
 
@@ -149,7 +149,7 @@ class Asking(nn.Module):
 def test_a_convolution_that_the_network_asks_alone_answers_for_itself(how):
     network, image = Asking(how).eval(), torch.randn(1, 1, 8, 8)
     held = resumable(network, "stem", image)
-    assert held.shortcuts.means
+    assert held.shortcuts.chains
     changed = 0.3 * held.activation
     handle = network.stem.register_forward_hook(lambda *_: changed)
     expected = network(image)

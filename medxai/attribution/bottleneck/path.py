@@ -50,7 +50,7 @@ class LayerIntegratedGradients(LayerMap):
         return raw
 
     def read(self, seen: Pass, captured: Captured) -> tuple[Attribution, ...]:
-        walked = [self._walked(Asked(seen, sample), captured) for sample in range(len(seen.images))]
+        walked = [self._walked(Asked(seen, sample, seen.network), captured) for sample in range(len(seen.images))]
         way, slopes, starts = (torch.cat(parts, 1) for parts in zip(*walked, strict=True))
         return tuple(
             self.explain(PathEvidence(captured, score, way[0], slope, start), captured.layer, seen.remarks)
