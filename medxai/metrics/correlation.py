@@ -11,6 +11,7 @@ from torch import Tensor
 from medxai.metrics.probe import Probe
 from medxai.metrics.spec import MetricSpec, Undefined
 from medxai.metrics.units import Chosen
+from medxai.model.scoring import held
 
 Draws = Float64[Tensor, " n"]
 
@@ -92,11 +93,12 @@ def infidelity_terms(probe: Probe, draws: int = 100) -> tuple[Draws, Draws]:
     sizes = torch.randint(1, max(2, probe.units.count // 2 + 1), (draws,), generator=probe.scene.generator(7)).tolist()
     values = probe.saliency.masked_fill(~probe.scene.field, 0).double().cpu()
     dots, scores = [], []
-    for chosen in _sets(probe, sizes, stream=8):
-        images = probe.fill(probe.units.voxels(chosen))
-        step = (probe.image - images).double().sum(1).cpu()
-        dots.append((step * values).flatten(1).sum(1))
-        scores.append(probe.score(images).double().cpu())
+    with held(probe.score, probe.image.device) as score:
+        for chosen in _sets(probe, sizes, stream=8):
+            images = probe.fill(probe.units.voxels(chosen))
+            step = (probe.image - images).double().sum(1).cpu()
+            dots.append((step * values).flatten(1).sum(1))
+            scores.append(score(images).double().cpu())
     return torch.cat(dots), probe.intact - torch.cat(scores)
 
 

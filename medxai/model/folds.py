@@ -31,7 +31,7 @@ class Fold:
         return self.convolution._conv_forward(values, self.weight, self.bias)
 
 
-def folded(convolution: Any, norm: nn.Module) -> Fold | None:
+def fold(convolution: Any, norm: nn.Module) -> Fold | None:
     """The two as one convolution, where they are a convolution and a normalisation of its channels in eval mode."""
     drawn = line(norm) if type(convolution) in _CONVOLUTIONS else None
     if drawn is None or drawn.slope.ndim != convolution.weight.ndim:

@@ -43,7 +43,7 @@ class Held:
             return self.network(images.clone())
         if self.way.last is None:
             self.way.last = self._reads_last(images[:1].detach())
-        return self._laid(images) if self.way.last else self.network(_plain(images))
+        return self._laid(images) if self.way.last else self.network(_contiguous(images))
 
     @cached_property
     def _shortcuts(self) -> Shortcuts:
@@ -55,12 +55,12 @@ class Held:
 
     def _reads_last(self, image: Tensor) -> bool:
         with torch.no_grad():
-            expected = self.network(_plain(image))
+            expected = self.network(_contiguous(image))
             try:
                 return alike(self._laid(image), expected)
             except FAULTS:
                 return False
 
 
-def _plain(images: Tensor) -> Tensor:
+def _contiguous(images: Tensor) -> Tensor:
     return images.clone(memory_format=torch.contiguous_format)

@@ -95,16 +95,45 @@ def attributes_kept(network: nn.Module) -> Iterator[None]:
 
     The very objects come back; what is new is let go. Tensors written in place are not undone.
     """
-    holders = _holders(network)
-    filled = [(holder, _entries(holder)) for holder in holders if holder]
-    empty = [holder for holder in holders if not holder]  # by far the most
+    held = _Attributes(network)
     try:
         yield
     finally:
-        for holder in empty:
+        held.put_back()
+
+
+class AsFound:
+    """A network whose passes may leave something behind, in its attributes or written into its buffers."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self._attributes = _Attributes(network)
+        self._buffers = [(buffer, buffer._version, buffer.clone()) for buffer in network.buffers()]
+
+    def put_back(self) -> None:
+        """What passes left behind is gone."""
+        self._attributes.put_back()
+        self._buffers = [_rewritten(*one) for one in self._buffers]
+
+
+def _rewritten(buffer: Tensor, version: int, value: Tensor) -> tuple[Tensor, int, Tensor]:
+    if buffer._version != version:
+        buffer.copy_(value)
+    return buffer, buffer._version, value
+
+
+class _Attributes:
+    """The attribute dictionaries of all modules, and the containers in them, with what they hold."""
+
+    def __init__(self, network: nn.Module) -> None:
+        holders = _holders(network)
+        self._filled = [(holder, _entries(holder)) for holder in holders if holder]
+        self._empty = [holder for holder in holders if not holder]  # by far the most
+
+    def put_back(self) -> None:
+        for holder in self._empty:
             if holder:
                 holder.clear()
-        for holder, entries in filled:
+        for holder, entries in self._filled:
             if not _same(_entries(holder), entries):
                 _refill(holder, entries)
 

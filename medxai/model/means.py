@@ -10,13 +10,12 @@ from typing import Any
 
 from torch import nn
 
-_CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
-_MEANS = (nn.AvgPool2d, nn.AvgPool3d)
+_MEANS: dict[type[nn.Module], type[nn.Module]] = {nn.Conv2d: nn.AvgPool2d, nn.Conv3d: nn.AvgPool3d}
 
 
 def mean_first(convolution: nn.Module, mean: nn.Module) -> Callable[[Any], Any] | None:
     """What runs the mean and then the convolution, where that gives what they give the other way round, and is less."""
-    if type(convolution) not in _CONVOLUTIONS or type(mean) not in _MEANS or not _commute(convolution, mean):
+    if type(mean) is not _MEANS.get(type(convolution)) or not _commute(convolution, mean):
         return None
     return lambda values: convolution(mean(values))
 

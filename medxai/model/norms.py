@@ -20,19 +20,22 @@ Numbers = tuple[Tensor | None, ...]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Reading:
-    """Numbers of a module as they were read, to tell later whether they are the same."""
+    """Numbers of a module as they were read, to tell later whether they are the same.
+
+    What is written into them through `.data` is not seen.
+    """
 
     numbers: Numbers
-    versions: tuple[int, ...]
+    states: tuple[tuple[int, int], ...]
 
     @classmethod
     def of(cls, numbers: Numbers) -> "Reading":
-        return cls(numbers, _versions(numbers))
+        return cls(numbers, _states(numbers))
 
     def still(self, numbers: Numbers) -> bool:
-        """Whether these are the same tensors, which nobody has written into."""
+        """Whether these are the same tensors, at the same place, and nothing was written into them."""
         same = all(now is then for now, then in zip(numbers, self.numbers, strict=True))
-        return same and _versions(numbers) == self.versions
+        return same and _states(numbers) == self.states
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -42,10 +45,11 @@ class Line:
     slope: Tensor
     intercept: Tensor
     read: Reading
+    eps: float
 
-    def holds(self, norm: nn.Module) -> bool:
+    def holds(self, norm: Any) -> bool:
         """Whether the module still draws this line."""
-        return not norm.training and self.read.still(_numbers(norm))
+        return not norm.training and norm.eps == self.eps and self.read.still(_numbers(norm))
 
     def fits(self, norm: nn.Module, values: Tensor) -> bool:
         """Whether the line answers as the module would: for values that lie channels last, of its type and shape."""
@@ -60,7 +64,7 @@ def line(norm: nn.Module) -> Line | None:
 
     slope = weight / sqrt(running_var + eps), intercept = bias - running_mean * slope.
     """
-    return _drawn(norm) if _plain(norm) else None
+    return _drawn(norm) if _constant(norm) else None
 
 
 def lines(network: nn.Module) -> dict[nn.Module, Line]:
@@ -71,12 +75,15 @@ def lines(network: nn.Module) -> dict[nn.Module, Line]:
 
 def by_line(lines: Mapping[nn.Module, Line]) -> dict[nn.Module, Callable[[Tensor], Tensor]]:
     """Each module answers by its line where that fits, and by itself elsewhere."""
-    return {module: partial(_answer, module, module.forward, line) for module, line in lines.items()}
+    free = {module: line for module, line in lines.items() if not replaced(module)}
+    return {module: partial(_answer, module, module.forward, line) for module, line in free.items()}
 
 
-def _plain(module: nn.Module) -> bool:
-    """Whether it is in eval mode, with numbers and a forward that nothing changes on the way."""
-    return type(module) in _NORMS and not module.training and not replaced(module) and module.running_mean is not None
+def _constant(module: nn.Module) -> bool:
+    """Whether it normalises by the same numbers always: in eval mode, with statistics and a forward of its class."""
+    if type(module) not in _NORMS or module.training or replaced(module):
+        return False
+    return module.running_mean is not None and module.running_var is not None
 
 
 def _drawn(norm: Any) -> Line:
@@ -86,15 +93,15 @@ def _drawn(norm: Any) -> Line:
     slope = slope if weight is None else slope * weight.detach()
     intercept = -mean * slope
     intercept = intercept if bias is None else intercept + bias.detach()
-    return Line(slope.reshape(shape), intercept.reshape(shape), Reading.of(numbers))
+    return Line(slope.reshape(shape), intercept.reshape(shape), Reading.of(numbers), norm.eps)
 
 
 def _numbers(norm: Any) -> tuple[Any, ...]:
     return norm.running_mean, norm.running_var, norm.weight, norm.bias
 
 
-def _versions(numbers: Numbers) -> tuple[int, ...]:
-    return tuple(one._version for one in numbers if one is not None)
+def _states(numbers: Numbers) -> tuple[tuple[int, int], ...]:
+    return tuple((one.data_ptr(), one._version) for one in numbers if one is not None)
 
 
 def _answer(norm: nn.Module, itself: Callable[[Tensor], Tensor], line: Line, input: Tensor) -> Tensor:  # noqa: A002 - by PyTorch's name

@@ -23,6 +23,6 @@ class Shortcuts:
         return cls(lines(network), chains(network))
 
     def taken(self, besides: Collection[nn.Module] = ()) -> AbstractContextManager[None]:
-        """Inside, the network takes them, but for the modules `besides`, which answer otherwise, and what is heard."""
+        """Inside, the network takes them, but where a hook listens or one of `besides` is to answer otherwise."""
         answers = by_line(self.lines) | quicker(self.chains, besides)
         return answering({module: answer for module, answer in answers.items() if module not in besides})

@@ -78,7 +78,7 @@ def test_what_has_a_forward_of_its_own_or_a_child_between_stays():
     for module in range(2):
         chain = transition()
         chain[module].forward = lambda values: values
-        assert not chains(chain)
+        assert not quicker(chains(chain), ())
     assert not chains(nn.Sequential(nn.Conv2d(4, 6, 1), nn.ReLU(), nn.AvgPool2d(2)))
 
     class Backwards(nn.Sequential):
@@ -106,6 +106,7 @@ def test_who_listens_hears_what_the_module_says(place):
         lambda: chain[place].register_forward_hook(lambda _m, _i, output: heard.append(output)),
         lambda: chain[place].register_forward_pre_hook(lambda _m, given: None),
         lambda: chain[place].register_full_backward_hook(lambda *_: None),
+        lambda: chain[place].register_full_backward_pre_hook(lambda *_: None),
     ):
         handle = attach()
         assert not quicker(known, ())
@@ -127,6 +128,36 @@ def test_a_replay_around_the_pair_answers_as_the_network(ndim, layer):
     assert not held.full
     assert held.shortcuts.chains
     torch.testing.assert_close(held(held.activation), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [nn.Sequential, nn.ModuleList])
+def test_an_empty_module_is_not_the_end_of_a_chain(kind):
+    class Empty(kind):
+        def forward(self, values):
+            return values
+
+    convolution = nn.Conv2d(4, 6, 1)
+    chain = nn.Sequential(convolution, nn.AvgPool2d(2), Empty(), nn.ReLU(), nn.Sequential(), nn.Sigmoid()).eval()
+    images = torch.randn(2, 4, 6, 6)
+    expected = chain(images)
+    with answering(quicker(chains(chain), ())):
+        torch.testing.assert_close(chain(images), expected, rtol=1e-5, atol=1e-6)
+    assert float(expected.detach().min()) == 0.5
+
+
+def test_a_mean_over_channels_stays():
+    assert not chains(nn.Sequential(nn.Conv2d(4, 6, 1), nn.AvgPool3d(2)))
+
+
+def test_a_forward_given_after_the_chain_was_read_is_run():
+    chain, images = transition(), torch.randn(1, 4, 6, 6)
+    known = chains(chain)
+    chain[0].forward = lambda values: values
+    with answering(quicker(known, ())):
+        torch.testing.assert_close(chain(images), torch.relu(chain[1](images)), rtol=0, atol=0)
+    del chain[0].forward
+    chain.forward = lambda values: values
+    assert not quicker(known, ())
 
 
 class Asking(nn.Module):

@@ -49,10 +49,14 @@ def test_other_modules_have_no_line():
             return 2 * super().forward(values)
 
     training, unknown = nn.BatchNorm2d(5), nn.BatchNorm2d(5, track_running_stats=False).eval()
+    halved = filled(2)
+    halved.running_var = None
     hooked, wrapped = filled(2), filled(2)
     hooked.register_forward_pre_hook(lambda *_: None)
     wrapped.forward = lambda values: 2 * values
-    network = nn.Sequential(filled(2), Doubled(5).eval(), training, unknown, nn.BatchNorm1d(5).eval(), hooked, wrapped)
+    network = nn.Sequential(
+        filled(2), Doubled(5).eval(), training, unknown, nn.BatchNorm1d(5).eval(), hooked, wrapped, halved
+    )
     assert list(lines(network)) == [network[0]]
 
 
@@ -75,3 +79,14 @@ def test_a_line_answers_only_where_it_is_what_the_module_would_say():
     with answering(by_line({norm: replace(lines(norm)[norm], slope=torch.zeros(1, 5, 1, 1))})):
         norm.train()
         assert not along(channels_last(images))
+
+
+@pytest.mark.parametrize("images", [torch.rand(2, 1, 3, 4), torch.rand(5, 3, 4), torch.rand(2, 5, 3, 4).double()])
+def test_what_the_module_refuses_is_refused(images):
+    norm = filled(2)
+    images = channels_last(images) if images.ndim == 4 else images
+    with pytest.raises((RuntimeError, ValueError)) as alone:
+        norm(images)
+    with answering(by_line(lines(norm))), pytest.raises(alone.type) as lined:
+        norm(images)
+    assert str(lined.value) == str(alone.value)

@@ -136,6 +136,7 @@ class Bottleneck:
             optimiser.step()
             losses.append((terms + beta * information).detach())
             capacity.append(information.detach())
+        del noise
         gate, live = Gate.of(alpha.detach(), settings.sigma), stakes.live.view(-1, *[1] * (alpha.ndim - 1))
         gate = Gate(gate.openness.masked_fill(~live, 0), gate.closure.masked_fill(~live, 1))
         return self._found(gate, losses, capacity, stakes, settings)
