@@ -62,7 +62,7 @@ def main() -> None:
     ours = {name: run for name, (cost, run) in every().items() if cost in ONE_PASS}
     columns = [(f"{label}, {n} class{'es' * (n > 1)}", shape, n) for label, shape in SHAPES.items() for n in (1, 14)]
     times = {label: ratios(ours, shape, n, chosen.rounds) for label, shape, n in columns}
-    peers = ("torchcam", "captum", "MONAI")
+    peers = ("torchcam", "captum", "grad-cam", "MONAI")
     memory = {name: peak(name, chosen.side) for name in (*ours, *peers, "no-grad forward")}
     leanest = min(memory[peer] for peer in peers)
     table = Table("method", *times, f"peak MB at {chosen.side}^3", "of the leanest peer", title="last layer / forward")

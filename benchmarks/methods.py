@@ -3,6 +3,8 @@
 import warnings
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -79,11 +81,23 @@ def with_captum(model: nn.Module, images: Tensor, classes: int, layer: str = LAY
     return [cam.attribute(images, c) for c in range(classes)]
 
 
+def with_grad_cam(model: nn.Module, images: Tensor, classes: int, layer: str = LAYER) -> object:
+    """At the size of the layer: to stretch its maps over the image it needs OpenCV."""
+    from tests.peers import grad_cam_library
+
+    library = grad_cam_library()
+    base, aims = (import_module(f"pytorch_grad_cam.{name}") for name in ("base_cam", "utils.model_targets"))
+    unstretched = patch.object(base, "scale_cam_image", lambda cam, _size=None: cam)
+    with unstretched, library.GradCAM(model, [model.get_submodule(layer)]) as cam:
+        return [cam(images, [aims.ClassifierOutputTarget(c)] * len(images)) for c in range(classes)]
+
+
 METHODS: dict[str, Run] = {
     "no-grad forward": forward,
     "medxai": ours,
     "torchcam": with_torchcam,
     "captum": with_captum,
+    "grad-cam": with_grad_cam,
     "MONAI": with_monai,
 }
 
