@@ -112,10 +112,10 @@ def test_many_targets_share_one_forward_and_equal_one_at_a_time(name, ndim):
     alone = sum(passes)
     with seeded(0, x.device):
         found = make(name).attribute(model, x, [ClassScore(c) for c in range(3)])
-    handle.remove()
     assert sum(passes) == 2 * alone
-    for c, one in enumerate(found):
+    for c, one in enumerate(found):  # all heard: what nobody hears may round differently
         assert torch.equal(one.maps, maps(name, model, x, ClassScore(c)))
+    handle.remove()
 
 
 @pytest.mark.parametrize("target", [ClassScore(1), ClassScore(9)], ids=["ok", "raises"])
