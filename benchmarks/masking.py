@@ -4,12 +4,16 @@ Score-CAM reads a 3x3 convolution to `--channels` channels on the last stage of 
 passes take minutes and not hours; its bar is K batched forward passes of the same network, at the batch size that
 Score-CAM chose. Ablation-CAM reads the last layer of DenseNet121 as it is, 1024 channels, beside as many full passes
 with one channel silenced. All calls of one table run in turn in one process; seconds are those of the processor,
-which other programs do not lengthen, and a ratio is that of medians.
+which other programs do not lengthen, and a ratio is that of medians. Memory is the peak resident size above the loaded
+model, each call in a process of its own.
 """
 
 import argparse
+import ctypes
 import json
 import statistics
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -20,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from benchmarks.memory import CLEAR, resident
 from benchmarks.methods import LAYER, network
 
 SHAPES = {"2D 1x1x224x224": (1, 1, 224, 224), "3D 1x1x64x64x64": (1, 1, 64, 64, 64)}
@@ -89,8 +94,8 @@ def timed(calls: dict[str, Call], rounds: int) -> dict[str, float]:
     return {name: statistics.median(found) for name, found in times.items()}
 
 
-def measured(shape: tuple[int, ...], channels: int, rounds: int) -> dict[str, float]:
-    """Seconds of every call; forward passes of the sweep are as many as there are channels that vary."""
+def calls(shape: tuple[int, ...], channels: int) -> tuple[int, dict[str, Call]]:
+    """How many channels vary, and every call; forward passes of the sweep are as many."""
     torch.manual_seed(0)
     dimensions, images = len(shape) - 2, torch.rand(shape)
     narrow, whole = Narrowed(dimensions, channels), network(dimensions)
@@ -99,18 +104,38 @@ def measured(shape: tuple[int, ...], channels: int, rounds: int) -> dict[str, fl
         live = int((activation.amax(2) > activation.amin(2)).sum())
     score_cam(narrow, torch.rand(1, 1, *[32] * dimensions), 1)  # imports are not timed
     torchcam_score_cam(narrow, torch.rand(1, 1, *[32] * dimensions), 1)
-    found = timed(
-        {
-            "K forwards": lambda: forwards(narrow, images, live),
-            "Score-CAM, 1 class": lambda: score_cam(narrow, images, 1),
-            f"Score-CAM, {CLASSES} classes": lambda: score_cam(narrow, images, CLASSES),
-            "torchcam Score-CAM, 1 class": lambda: torchcam_score_cam(narrow, images, 1),
-            "Ablation-CAM, 14 classes": lambda: ablation_cam(whole, images, CLASSES),
-            "16 forwards": lambda: forwards(whole, images, 16),
-        },
-        rounds,
-    )
+    return live, {
+        "K forwards": lambda: forwards(narrow, images, live),
+        "Score-CAM, 1 class": lambda: score_cam(narrow, images, 1),
+        f"Score-CAM, {CLASSES} classes": lambda: score_cam(narrow, images, CLASSES),
+        "torchcam Score-CAM, 1 class": lambda: torchcam_score_cam(narrow, images, 1),
+        "Ablation-CAM, 14 classes": lambda: ablation_cam(whole, images, CLASSES),
+        "16 forwards": lambda: forwards(whole, images, 16),
+    }
+
+
+def measured(shape: tuple[int, ...], channels: int, rounds: int) -> dict[str, float]:
+    """Seconds of every call."""
+    live, named = calls(shape, channels)
+    found = timed(named, rounds)
     return {"K": live, **found, SILENCED: 64 * found["16 forwards"]}
+
+
+def peak(label: str, channels: int, name: str) -> str:
+    """MB above the loaded model, of a process that makes but this call."""
+    command = [sys.executable, "-m", "benchmarks.masking", "--only", label, "--channels", str(channels), "--peak", name]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - our own module
+    return f"{float(done.stdout.split()[-1]):.0f}"
+
+
+def peak_here(label: str, channels: int, name: str) -> float:
+    """The same of this process."""
+    call = calls(SHAPES[label], channels)[1][name]
+    ctypes.CDLL(None).malloc_trim(0)  # what the passes that counted the channels left would hide what the call takes
+    CLEAR.write_text("5", "ascii")
+    before = resident("VmRSS")
+    call()
+    return resident("VmHWM") - before
 
 
 def main() -> None:
@@ -119,20 +144,29 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--only", choices=list(SHAPES))
     options.add_argument("--json", type=Path)
+    options.add_argument("--peak", help="print the memory that this call takes, and nothing else; needs --only")
     chosen = options.parse_args()
     warnings.simplefilter("ignore")
+    if chosen.peak:
+        print(peak_here(chosen.only, chosen.channels, chosen.peak))
+        return
     shapes = {label: shape for label, shape in SHAPES.items() if chosen.only in (None, label)}
     found = {label: measured(shape, chosen.channels, chosen.rounds) for label, shape in shapes.items()}
     for label, seconds in found.items():
         plain, whole = seconds["K forwards"], seconds[SILENCED]
         table = Table(
-            "call", "seconds", "ratio", title=f"{label}, K = {seconds['K']:.0f} of {chosen.channels} channels"
+            "call",
+            "seconds",
+            "ratio",
+            "peak MB",
+            title=f"{label}, K = {seconds['K']:.0f} of {chosen.channels} channels",
         )
         for name, value in seconds.items():
             if name == "K":
                 continue
             base = whole if name.startswith(("Ablation", "16", SILENCED)) else plain
-            table.add_row(name, f"{value:.2f}", f"{value / base:.3f}x")
+            memory = "" if name == SILENCED else peak(label, chosen.channels, name)
+            table.add_row(name, f"{value:.2f}", f"{value / base:.3f}x", memory)
         peer = CLASSES * seconds["torchcam Score-CAM, 1 class"]
         table.add_row(f"torchcam Score-CAM, {CLASSES} classes ({CLASSES} x one)", f"{peer:.2f}", f"{peer / plain:.3f}x")
         Console(width=120).print(table)
