@@ -3,27 +3,11 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_forward_hook
 
 from medxai.model.alter import answering
 from medxai.model.chains import chains, quicker
 from medxai.model.forward import Forward
-from medxai.model.resume import resumable
-
-CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
-NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
-
-
-def block(ndim=2, affine=True, **convolution):
-    torch.manual_seed(0)
-    norm = NORM[ndim](6, affine=affine)
-    norm.running_mean.normal_()
-    norm.running_var.uniform_(0.1, 3)
-    if affine:
-        nn.init.normal_(norm.weight)
-        nn.init.normal_(norm.bias)
-    settings = {"kernel_size": 3, "padding": 1} | convolution
-    return nn.Sequential(CONVOLUTION[ndim](4, 6, **settings), norm, nn.ReLU()).eval().requires_grad_(False)
+from tests.model.pairs import block
 
 
 def asked(chain, images):
@@ -115,31 +99,6 @@ def test_errors_of_the_two_are_those_that_one_reads():
     chain = block()
     with answering(quicker(chains(chain), ())), pytest.raises(ValueError, match="expected 4D input"):
         chain(torch.randn(4, 7, 6))
-
-
-def test_who_listens_to_any_module_hears_all():
-    chain, heard = block(), []
-    known = chains(chain)
-    assert quicker(known, ())
-    handle = register_module_forward_hook(lambda module, *_: heard.append(module))
-    try:
-        with answering(quicker(known, ())):
-            chain(torch.randn(1, 4, 7, 6))
-    finally:
-        handle.remove()
-    assert {*chain} <= {*heard}
-
-
-@pytest.mark.parametrize("ndim", [2, 3])
-@pytest.mark.parametrize("layer", ["0.0", "0.1", "0.2", "0"])
-def test_a_replay_around_the_pair_answers_as_the_network(ndim, layer):
-    network = nn.Sequential(block(ndim), nn.Flatten(), nn.LazyLinear(3)).eval()
-    image = torch.randn(1, 4, *(6, 4, 4)[:ndim])
-    expected = network(image)
-    held = resumable(network, layer, image)
-    assert not held.full
-    assert held.shortcuts.chains
-    torch.testing.assert_close(held(held.activation), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_batch_after_the_first_is_answered_as_the_first():
