@@ -110,13 +110,28 @@ class Bottleneck:
         """Minimise mean over copies of loss(score) + beta * mean over features of KL, one gate per row.
 
         The gates of scores that are not searched are shut, and let no bit pass. `stakes` are asked of the network where
-        no earlier search found them.
+        no earlier search found them. What is left of the score is asked of draws that no step has seen.
         """
+        stakes = stakes or self.stakes(settings)
+        gate, losses, capacity = self.descent(loss, beta, settings, stakes)
+        drawn = self._fresh(settings)
+        return Found(
+            bits(self.nats(gate)).sum(1),
+            gate,
+            losses,
+            capacity,
+            stakes,
+            self._tried(gate, drawn, settings.at_once).mean(0),
+            self._tried(gate.inverted, drawn, settings.at_once).mean(0),
+        )
+
+    def descent(self, loss: Loss, beta: Tensor, settings: Settings, stakes: Stakes) -> tuple[Gate, Tensor, Tensor]:
+        """The gates that are left after all steps, and the loss and the price of each step, (r, n)."""
         channels = 1 if settings.shared else self.features.shape[1]
         shape = (self.rows, channels, *self.features.shape[2:])
         alpha = torch.full(shape, settings.start, device=self.features.device).requires_grad_()
         optimiser = torch.optim.Adam([alpha], settings.rate, eps=settings.epsilon)
-        stakes, noise = stakes or self.stakes(settings), Noise(self._layers, settings.copies, self._dice(0))
+        noise = Noise(self._layers, settings.copies, self._dice(0))
         losses, capacity = list[Tensor](), list[Tensor]()
         for _ in range(settings.steps if bool(stakes.live.any()) else 0):
             with torch.enable_grad():
@@ -136,10 +151,15 @@ class Bottleneck:
             optimiser.step()
             losses.append((terms + beta * information).detach())
             capacity.append(information.detach())
-        del noise
         gate, live = Gate.of(alpha.detach(), settings.sigma), stakes.live.view(-1, *[1] * (alpha.ndim - 1))
         gate = Gate(gate.openness.masked_fill(~live, 0), gate.closure.masked_fill(~live, 1))
-        return self._found(gate, losses, capacity, stakes, settings)
+        if not losses:
+            return (
+                gate,
+                stakes.clean.new_full((self.rows, settings.steps), torch.nan),
+                stakes.clean.new_zeros((self.rows, 1)),
+            )
+        return gate, torch.stack(losses, 1), torch.stack(capacity, 1)
 
     def stakes(self, settings: Settings) -> Stakes:
         """Of each row, whose noise is scored with at least 8 draws."""
@@ -274,20 +294,6 @@ class Bottleneck:
             for rows, scores in self._scores(gate, drawn, at_once):
                 found.setdefault(rows.start, []).append(scores)
         return torch.cat([torch.cat(blocks) for blocks in found.values()], 1)
-
-    def _found(
-        self, gate: Gate, losses: list[Tensor], capacity: list[Tensor], stakes: Stakes, settings: Settings
-    ) -> Found:
-        drawn = self._fresh(settings)
-        return Found(
-            bits(self.nats(gate)).sum(1),
-            gate,
-            torch.stack(losses, 1) if losses else stakes.clean[:, None].repeat(1, settings.steps) * torch.nan,
-            torch.stack(capacity, 1) if capacity else torch.zeros_like(stakes.clean)[:, None],
-            stakes,
-            self._tried(gate, drawn, settings.at_once).mean(0),
-            self._tried(gate.inverted, drawn, settings.at_once).mean(0),
-        )
 
 
 def in_groups(count: int, size: int) -> list[range]:
