@@ -1,4 +1,4 @@
-"""A forward pass as quick as the network allows."""
+"""A forward pass of a network that answers batch after batch."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from medxai.model.alike import alike
 from medxai.model.faults import FAULTS
+from medxai.model.guard import AsFound
 from medxai.model.layout import channels_last
 from medxai.model.shortcuts import Shortcuts
 
@@ -25,7 +26,7 @@ class Forward:
         self.last: bool | None = None
 
     def on(self, network: nn.Module) -> "Held":
-        """For many batches while nothing changes the network: what is quicker about it is found once."""
+        """For many batches: what is quicker about the network is found once, and no batch sees what another left."""
         return Held(network, self)
 
 
@@ -40,27 +41,37 @@ class Held:
         """The output for images of shape (batch, channels, *space)."""
         images = images.float()
         if images.device.type != "cpu":
-            return self.network(images.clone())
+            return self._plain(images)
         if self.way.last is None:
             self.way.last = self._reads_last(images[:1].detach())
-        return self._laid(images) if self.way.last else self.network(_contiguous(images))
+        if self.way.last:
+            try:
+                return self._laid(images)
+            except FAULTS:  # of this many images, or of the network in either layout
+                self.way.last = False
+        return self._plain(images)
 
     @cached_property
     def _shortcuts(self) -> Shortcuts:
         return Shortcuts.of(self.network)
 
+    @cached_property
+    def _found(self) -> AsFound:
+        return AsFound(self.network)
+
     def _laid(self, images: Tensor) -> Any:
+        self._found.put_back()
         with self._shortcuts.taken():
             return self.network(channels_last(images.clone()))
 
+    def _plain(self, images: Tensor) -> Any:
+        self._found.put_back()
+        return self.network(images.clone(memory_format=torch.contiguous_format))
+
     def _reads_last(self, image: Tensor) -> bool:
         with torch.no_grad():
-            expected = self.network(_contiguous(image))
+            expected = self._plain(image)
             try:
                 return alike(self._laid(image), expected)
             except FAULTS:
                 return False
-
-
-def _contiguous(images: Tensor) -> Tensor:
-    return images.clone(memory_format=torch.contiguous_format)

@@ -15,6 +15,7 @@ from medxai.errors import ModelError
 
 Holder = dict[Any, Any] | list[Any] | set[Any] | deque[Any]
 _CONTAINERS = (dict, list, set, deque)
+_RECOMPUTING = {"use_checkpoint", "grad_checkpointing"}
 _PLAIN = frozenset((NoneType, bool, int, float, str, tuple))  # tells most attributes apart at once
 
 
@@ -58,30 +59,43 @@ def _waits(module: nn.Module) -> bool:
 
 @contextmanager
 def untouched(model: nn.Module, device: torch.device) -> Iterator[nn.Module]:
-    """Inside, the bare network is in eval mode, frozen, float32 and on `device`; after it, every bit is as found.
+    """Inside, the bare network is as `lent` and the surroundings `calm`; after it, every bit is as found.
 
-    Also sets aside what the caller's surroundings would change: inference mode, autocast, TF32 and cuDNN's choice of
-    kernels by speed are off, and gradients are recorded only from where a capture switches them on. Restores modes,
-    flags, buffers and weights (the same tensors, not copies) and every attribute that a forward pass replaced or
-    added, also after an exception; `.grad` is never written. Raises ModelError where `bare` does.
+    Gradients are recorded only from where a capture switches them on; `.grad` is never written. Raises ModelError where
+    `bare` does.
     """
-    network = bare(model)
-    weights = [(p, p.data, p.requires_grad) for p in network.parameters()]
+    with calm(device), lent(model, device) as network:
+        yield network
+
+
+@contextmanager
+def calm(device: torch.device) -> Iterator[None]:
+    """What the caller's surroundings would change is set aside: inference mode, gradients, autocast, TF32, and cuDNN's
+    choice of kernels by speed are off.
+    """
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(mode=False))
         stack.enter_context(torch.no_grad())
         stack.enter_context(torch.autocast(device.type, enabled=False))
         stack.enter_context(_full_precision())
-        stack.enter_context(attributes_kept(network))
+        yield
+
+
+@contextmanager
+def lent(model: nn.Module, device: torch.device) -> Iterator[nn.Module]:
+    """Inside, the bare network is in eval mode, frozen, float32, on `device`, and keeps what its gradient needs.
+
+    Restores modes, flags, buffers and weights (the same tensors, not copies) and every attribute that a forward pass
+    replaced, added or wrote into, also after an exception. Layers that would make their activations again in the
+    backward pass to save memory (`use_checkpoint`, `grad_checkpointing`) make them once: the second time nothing
+    would answer in the place of another. Raises ModelError where `bare` does.
+    """
+    network = bare(model)
+    weights = [(p, p.data, p.requires_grad) for p in network.parameters()]
+    with attributes_kept(network):
         try:
-            network.eval()
-            for p, data, _ in weights:
-                p.requires_grad_(False)
-                p.data = _single(data, device)
-            for module in network.modules():
-                for name, buffer in module._buffers.items():
-                    if buffer is not None:
-                        module._buffers[name] = _single(buffer, device).clone()
+            with calm(device):
+                _lend(network, device)
             yield network
         finally:
             for p, data, flag in weights:
@@ -89,53 +103,69 @@ def untouched(model: nn.Module, device: torch.device) -> Iterator[nn.Module]:
                 p.requires_grad_(flag)
 
 
+def _lend(network: nn.Module, device: torch.device) -> None:
+    network.eval()
+    for p in network.parameters():
+        p.requires_grad_(False)
+        p.data = _single(p.data, device)
+    for module in network.modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = _single(buffer, device).clone()
+        for name in _RECOMPUTING & vars(module).keys():
+            if vars(module)[name] is True:
+                vars(module)[name] = False
+
+
 @contextmanager
 def attributes_kept(network: nn.Module) -> Iterator[None]:
-    """What the modules hold afterwards, directly or in lists, dicts and sets, is what they held before.
-
-    The very objects come back; what is new is let go. Tensors written in place are not undone.
-    """
-    held = _Attributes(network)
+    """What the modules hold afterwards is what they held before, see `AsFound`."""
+    found = AsFound(network)
     try:
         yield
     finally:
-        held.put_back()
+        found.put_back()
 
 
 class AsFound:
-    """A network whose passes may leave something behind, in its attributes or written into its buffers."""
+    """What the modules of a network hold, directly or in lists, dicts and sets, to be put back after its passes.
 
-    def __init__(self, network: nn.Module) -> None:
-        self._attributes = _Attributes(network)
-        self._buffers = [(buffer, buffer._version, buffer.clone()) for buffer in network.buffers()]
-
-    def put_back(self) -> None:
-        """What passes left behind is gone."""
-        self._attributes.put_back()
-        self._buffers = [_rewritten(*one) for one in self._buffers]
-
-
-def _rewritten(buffer: Tensor, version: int, value: Tensor) -> tuple[Tensor, int, Tensor]:
-    if buffer._version != version:
-        buffer.copy_(value)
-    return buffer, buffer._version, value
-
-
-class _Attributes:
-    """The attribute dictionaries of all modules, and the containers in them, with what they hold."""
+    The very objects come back, and what is new is let go. Tensors have the numbers that they had, by whatever way they
+    were written into, but for parameters, which no pass in eval mode writes.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         holders = _holders(network)
         self._filled = [(holder, _entries(holder)) for holder in holders if holder]
         self._empty = [holder for holder in holders if not holder]  # by far the most
+        held = {id(one): one for _, entries in self._filled for one in entries if _is_written(one)}
+        self._tensors = [(one, one.data, one.detach().clone()) for one in held.values()]
 
     def put_back(self) -> None:
+        """What passes left behind is gone."""
         for holder in self._empty:
             if holder:
                 holder.clear()
         for holder, entries in self._filled:
             if not _same(_entries(holder), entries):
                 _refill(holder, entries)
+        for tensor, data, value in self._tensors:
+            _rewrite(tensor, data, value)
+
+
+def _is_written(one: object) -> bool:
+    """Whether a pass may write numbers into it."""
+    if not isinstance(one, Tensor) or isinstance(one, nn.Parameter):
+        return False
+    return one.layout is torch.strided and not one.is_meta and not one.is_inference()
+
+
+def _rewrite(tensor: Tensor, data: Tensor, value: Tensor) -> None:
+    if tensor.data_ptr() != data.data_ptr() or tensor.shape != data.shape or tensor.stride() != data.stride():
+        tensor.data = data
+    if not torch.equal(data, value):
+        with torch.no_grad():
+            tensor.copy_(value)
 
 
 def _holders(network: nn.Module) -> list[Holder]:

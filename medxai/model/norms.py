@@ -26,14 +26,14 @@ class Reading:
     """
 
     numbers: Numbers
-    states: tuple[tuple[int, int], ...]
+    states: tuple[tuple[Any, ...], ...]
 
     @classmethod
     def of(cls, numbers: Numbers) -> "Reading":
         return cls(numbers, _states(numbers))
 
     def still(self, numbers: Numbers) -> bool:
-        """Whether these are the same tensors, at the same place, and nothing was written into them."""
+        """Whether these are the same tensors, lie as they did, and nothing was written into them."""
         same = all(now is then for now, then in zip(numbers, self.numbers, strict=True))
         return same and _states(numbers) == self.states
 
@@ -100,8 +100,13 @@ def _numbers(norm: Any) -> tuple[Any, ...]:
     return norm.running_mean, norm.running_var, norm.weight, norm.bias
 
 
-def _states(numbers: Numbers) -> tuple[tuple[int, int], ...]:
-    return tuple((one.data_ptr(), one._version) for one in numbers if one is not None)
+def _states(numbers: Numbers) -> tuple[tuple[Any, ...], ...]:
+    return tuple((one.data_ptr(), one.shape, one.stride(), _version(one)) for one in numbers if one is not None)
+
+
+def _version(tensor: Tensor) -> int:
+    """0 for what was made in inference mode: nothing can be written into it elsewhere."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _answer(norm: nn.Module, itself: Callable[[Tensor], Tensor], line: Line, input: Tensor) -> Tensor:  # noqa: A002 - by PyTorch's name

@@ -7,7 +7,7 @@ ordinary code run the rest, skip connections included. Answers that nothing read
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
@@ -28,6 +28,7 @@ from medxai.model.replay import CleanPass, clean_pass, versions
 from medxai.model.shortcuts import Shortcuts
 
 _IMAGE = -1
+_AGAIN = "activations of a replay are kept, not made again"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -74,8 +75,12 @@ class Resumable:
     def __call__(self, activation: Tensor) -> Any:
         """The model's output if the layer had emitted `activation`, which repeats the images any number of times.
 
-        Differentiable.
+        Differentiable; raises ModelError where the network would make activations again in the backward pass.
         """
+        with _made_once() if torch.is_grad_enabled() else nullcontext():
+            return self._resumed(activation)
+
+    def _resumed(self, activation: Tensor) -> Any:
         n, rest = divmod(activation.shape[0], self.activation.shape[0])
         if rest or activation.shape[1:] != self.activation.shape[1:]:
             raise LayerError(
@@ -102,6 +107,21 @@ class Resumable:
         if any(plan.values()):
             raise ModelError("The network took another path than in its first pass, so it cannot be resumed.")
         return output
+
+
+@contextmanager
+def _made_once() -> Iterator[None]:
+    """Nothing stands in for the layer, and no shortcut is taken, when activations are made a second time."""
+    try:
+        with torch.autograd.graph.disable_saved_tensors_hooks(_AGAIN):
+            yield
+    except RuntimeError as fault:
+        if str(fault) != _AGAIN:
+            raise
+        raise ModelError(
+            "The network makes activations again in its backward pass (checkpointing), so it cannot be resumed.",
+            remedy="Build it without torch.utils.checkpoint (memory_efficient=False), with the same weights.",
+        ) from fault
 
 
 def resumable(model: nn.Module, layer: str, image: Tensor, noted: CleanPass | None = None) -> Resumable:
@@ -224,7 +244,7 @@ def _objection(run: Resumable) -> str:
 
 
 def _true(run: Resumable, n: int) -> bool:
-    repeated = run.activation.expand(n, *run.activation.shape).flatten(0, 1)
+    repeated = run.activation.repeat(n, *[1] * (run.activation.ndim - 1))
     return alike(run(repeated), run.output, n)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from medxai.core.target import Target
 from medxai.errors import TargetError
 from medxai.model.forward import Forward
-from medxai.model.guard import AsFound, untouched
+from medxai.model.guard import calm, lent
 from medxai.shapes import Images, Scores
 
 Link = Literal["identity", "softmax", "sigmoid", "log_softmax"]
@@ -53,7 +53,10 @@ class Scorer:
 
     @contextmanager
     def held(self, device: torch.device) -> Iterator[Callable[[Images], Scores]]:
-        """The same for many batches, each of which finds the model as the first did; it is touched once."""
+        """The same for many batches, each of which finds the model as the first did; it is touched once.
+
+        What else is done to the model meanwhile, a hook that is added too, is undone before the next batch.
+        """
         with _asked(self.model, self.link, self.forward, device) as answer:
             yield lambda images: self.target(answer(images)).detach()
 
@@ -84,11 +87,11 @@ def held(function: Callable[[Images], Tensor], device: torch.device) -> Abstract
 
 @contextmanager
 def _asked(model: nn.Module, link: Link, forward: Forward, device: torch.device) -> Iterator[Callable[[Images], Any]]:
-    with untouched(model, device) as network:
-        found, run = AsFound(network), forward.on(network)
+    with lent(model, device) as network:
+        run = forward.on(network)
 
         def answer(images: Images) -> Any:
-            found.put_back()
-            return linked(run(images), link)
+            with calm(device):
+                return linked(run(images), link)
 
         yield answer

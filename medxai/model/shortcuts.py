@@ -23,6 +23,9 @@ class Shortcuts:
         return cls(lines(network), chains(network))
 
     def taken(self, besides: Collection[nn.Module] = ()) -> AbstractContextManager[None]:
-        """Inside, the network takes them, but where a hook listens or one of `besides` is to answer otherwise."""
+        """Inside, the network takes them, but where one of `besides` is to answer otherwise.
+
+        Neighbours answer together only where nothing listens to them.
+        """
         answers = by_line(self.lines) | quicker(self.chains, besides)
         return answering({module: answer for module, answer in answers.items() if module not in besides})

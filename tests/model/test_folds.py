@@ -7,6 +7,7 @@ from torch import nn
 from medxai.model.alter import answering
 from medxai.model.chains import chains, quicker
 from medxai.model.forward import Forward
+from medxai.model.resume import resumable
 from tests.model.pairs import block
 
 
@@ -55,6 +56,10 @@ def _point_elsewhere(chain):
     chain[0].weight.data = chain[0].weight.data + 1
 
 
+def _turn(chain):
+    chain[0].weight.data = chain[0].weight.data.transpose(2, 3)
+
+
 def _soften(chain):
     chain[1].eps = 0.5
 
@@ -67,7 +72,7 @@ def _train(chain):
     chain[1].train()
 
 
-@pytest.mark.parametrize("change", [_overwrite, _replace, _load, _point_elsewhere, _soften, _to_double, _train])
+@pytest.mark.parametrize("change", [_overwrite, _replace, _load, _point_elsewhere, _turn, _soften, _to_double, _train])
 def test_numbers_that_changed_are_read_by_the_modules_themselves(change):
     chain, images = block(), torch.randn(2, 4, 7, 6)
     answers = quicker(chains(chain), ())
@@ -111,3 +116,14 @@ def test_a_batch_after_the_first_is_answered_as_the_first():
     changed = network(images)
     assert not torch.allclose(changed, expected, rtol=1e-2)
     torch.testing.assert_close(run(images), changed, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("layer", ["", "0.0"])
+def test_numbers_made_in_inference_mode_are_folded_too(layer):
+    with torch.inference_mode():
+        network = nn.Sequential(block(), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    image = torch.randn(1, 4, 8, 8)
+    held = resumable(network, layer, image)
+    assert held.shortcuts.chains
+    with torch.no_grad():
+        torch.testing.assert_close(held(held.activation), network(image), rtol=1e-5, atol=1e-5)

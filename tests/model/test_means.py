@@ -65,5 +65,21 @@ def test_what_reads_more_than_its_own_cell_stays(other):
     assert not chains(nn.Sequential(nn.Conv2d(4, 6, **settings), nn.AvgPool2d(2)))
 
 
+@pytest.mark.parametrize("width", [1, 4, 40, 64])
+def test_what_would_be_more_work_stays(width):
+    """Products and sums for each cell that a mean over 9 x 9, of which there is one for every 4 cells, leaves."""
+    chain = nn.Sequential(nn.Conv2d(64, width, 1), nn.AvgPool2d(9, stride=2))
+    as_it_stands, mean_first = 4 * 64 * width + 81 * width, 81 * 64 + 64 * width
+    assert bool(chains(chain)) == (mean_first < as_it_stands)
+
+
+def test_a_mean_that_has_become_another_follows_the_convolution_again():
+    chain, images = transition(), torch.randn(1, 4, 6, 6)
+    answers = quicker(chains(chain), ())
+    chain[1].divisor_override = 3
+    with answering(answers):
+        torch.testing.assert_close(chain(images), chain[2](chain[1](chain[0](images))), rtol=0, atol=0)
+
+
 def test_a_mean_over_channels_stays():
     assert not chains(nn.Sequential(nn.Conv2d(4, 6, 1), nn.AvgPool3d(2)))

@@ -90,3 +90,17 @@ def test_what_the_module_refuses_is_refused(images):
     with answering(by_line(lines(norm))), pytest.raises(alone.type) as lined:
         norm(images)
     assert str(lined.value) == str(alone.value)
+
+
+def test_a_forward_given_after_the_lines_were_read_is_run():
+    norm, images = filled(2), channels_last(torch.randn(2, 5, 3, 4))
+    known = lines(norm)
+    norm.forward = lambda values: 2 * values
+    with answering(by_line(known)):
+        torch.testing.assert_close(norm(images), 2 * images, rtol=0, atol=0)
+
+
+def test_features_of_other_axes_are_refused_by_the_module_itself():
+    norm = filled(2)
+    with answering(by_line(lines(norm))), pytest.raises(ValueError, match="expected 4D input"):
+        norm(channels_last(torch.randn(2, 5, 3, 4, 6)))

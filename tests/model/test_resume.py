@@ -16,7 +16,10 @@ from monai.networks.nets import (
 )
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import checkpoint
 
+from medxai.attribution.bottleneck.path import LayerIntegratedGradients
+from medxai.core.target import ClassScore
 from medxai.errors import LayerError, LayerNotFoundError, ModelError
 from medxai.model.resume import resumable
 
@@ -384,3 +387,51 @@ def test_works_inside_inference_mode():
         run = resumable(model, "deep", image)
         assert_equal(run(run.activation), model(image))
     assert run.full == ""
+
+
+class Recomputes(nn.Module):
+    """Makes what follows its stem again in the backward pass."""
+
+    def __init__(self, flag, value):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.chain = nn.Conv2d(1, 4, 3), nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6), nn.ReLU())
+        self.chain[1].running_mean.normal_()
+        self.flag = flag
+        setattr(self, flag, value)
+        self.eval()
+
+    def forward(self, images):
+        values = self.stem(images)
+        if getattr(self, self.flag) and values.requires_grad:
+            values = checkpoint(self.chain, values, use_reentrant=False)
+        else:
+            values = self.chain(values)
+        return values.mean((2, 3))
+
+
+@pytest.mark.parametrize("layer", ["stem", "chain.0"])
+@pytest.mark.parametrize("flag", ["use_checkpoint", "grad_checkpointing"])
+def test_activations_made_again_are_those_made_once(flag, layer):
+    image, method = torch.rand(1, 1, 9, 8), LayerIntegratedGradients(layer=layer)
+    networks = [Recomputes(flag, value) for value in (False, True)]
+    expected, found = (method(network, image, ClassScore(1)).maps for network in networks)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert getattr(networks[1], flag) is True
+
+
+def test_activations_made_again_by_another_flag_are_refused():
+    network = Recomputes("memory_efficient", value=True)
+    held = resumable(network, "stem", torch.rand(1, 1, 9, 8))
+    assert held(held.activation).shape == (1, 6)
+    with pytest.raises(ModelError, match="makes activations again"), torch.enable_grad():
+        held(held.activation.requires_grad_())
+
+
+def test_network_that_cannot_read_one_image_for_many_is_resumed():
+    class Views(Small):
+        def forward(self, x):
+            values = self.deep(self.stem(x))
+            return values.view(-1, *values.shape[2:]).mean((1, 2)).view(len(x), -1)
+
+    assert not resumable(Views().eval(), "deep", torch.rand(1, 1, 6, 5)).full
