@@ -31,8 +31,11 @@ class InterModel:
 
     @property
     def inter(self) -> Float64[Tensor, " m"]:
-        """Each map's mean over the other models: equal maps score equally, however robust their own models are."""
-        return (self.area.sum(0) - self.area.diagonal()) / (len(self.area) - 1)
+        """Each map's mean over the other models, of `centred`: 0 for equal maps, however robust the models are.
+
+        The means of the areas themselves are over different models for each map, and would tell these apart.
+        """
+        return (self.centred.sum(0) - self.centred.diagonal()) / (len(self.area) - 1)
 
     @property
     def centred(self) -> Table:

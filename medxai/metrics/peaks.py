@@ -26,7 +26,10 @@ _LEVEL = 1e-5
 
 @dataclass(frozen=True, eq=False)
 class Peaks:
-    """Up to 100 peaks, the highest first: their heights, middle voxels, and share (peak, lesion) within each lesion."""
+    """Up to 100 peaks, the highest first, their middle voxels, and share (peak, lesion) within each lesion.
+
+    Heights are relative to the highest peak: the units of a map differ from case to case.
+    """
 
     heights: Array
     voxels: Indices
@@ -65,7 +68,8 @@ def peaks(reading: Reading) -> Peaks:
     chosen = _apart(heights, world(middles, reading.grid))
     pairs = np.bincount(owner * (count + 1) + lesions.ravel()[places], minlength=number * (count + 1))
     pairs = pairs.reshape(number, count + 1)
-    return Peaks(heights[chosen], middles[chosen].round().astype(int), (pairs / sizes[:, None])[chosen, 1:])
+    heights = heights[chosen] / heights.max(initial=np.finfo(float).tiny)
+    return Peaks(heights, middles[chosen].round().astype(int), (pairs / sizes[:, None])[chosen, 1:])
 
 
 def lesion_recall(reading: Reading) -> float:
@@ -80,9 +84,10 @@ def lesion_recall(reading: Reading) -> float:
 def froc(cases: Sequence[Peaks]) -> tuple[Array, Array]:
     """False peaks per case and lesion sensitivity of the pooled cases, as the threshold falls from the highest peak.
 
-    A case without a lesion adds its false peaks; further peaks in a lesion that was found count neither way.
+    A case without a lesion adds its false peaks; further peaks in a lesion that was found count neither way. Without
+    any lesion the sensitivity is NaN.
     """
-    cuts = np.unique(np.concatenate([case.heights for case in cases]))[::-1]
+    cuts = np.unique(np.concatenate([np.zeros(0), *(case.heights for case in cases)]))[::-1]
     false, found = np.zeros(len(cuts) + 1), np.zeros(len(cuts) + 1)
     for case in cases:
         counts = np.searchsorted(-case.heights, -cuts, side="right")
@@ -90,15 +95,18 @@ def froc(cases: Sequence[Peaks]) -> tuple[Array, Array]:
         left = np.cumprod(np.concatenate([np.ones((1, case.lesions)), 1 - case.hits]), axis=0)
         found[1:] += (case.lesions - left.sum(1))[counts]
     lesions = sum(case.lesions for case in cases)
-    return false / len(cases), found / lesions if lesions else np.full(len(found), np.nan)
+    return false / max(1, len(cases)), found / lesions if lesions else np.full(len(found), np.nan)
 
 
 def froc_score(cases: Sequence[Peaks], rates: Sequence[float] = RATES) -> float:
-    """Mean sensitivity at `rates` false peaks per case, the curve read linearly and flat beyond its end."""
-    false, found = froc(cases)
-    if np.isnan(found).any():
-        return Undefined("no case has a lesion")
-    return float(np.interp(rates, false, found).mean())
+    """Mean sensitivity at `rates` false peaks per case."""
+    found = sensitivities(cases, rates)
+    return Undefined("no case has a lesion") if np.isnan(found).any() else float(found.mean())
+
+
+def sensitivities(cases: Sequence[Peaks], rates: Sequence[float] = RATES) -> Array:
+    """Sensitivity at each of `rates` false peaks per case, the curve read linearly and flat beyond its end."""
+    return np.interp(rates, *froc(cases)) if any(case.lesions for case in cases) else np.full(len(rates), np.nan)
 
 
 def _smooth(reading: Reading) -> Array:

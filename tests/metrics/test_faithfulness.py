@@ -307,7 +307,11 @@ def test_equal_maps_score_equally_whatever_the_model_robustness(shape):
     assert float(found.intra[0]) != pytest.approx(float(found.intra[1]))
     assert float(found.area[2, 0]) == float(found.area[2, 1])
     torch.testing.assert_close(found.centred.mean(1), torch.zeros(3, dtype=torch.float64))
-    assert float(found.inter[0]) == pytest.approx(float(found.area[1:, 0].mean()))
+    torch.testing.assert_close(found.inter, torch.zeros(3, dtype=torch.float64))
+    other = replace(third, saliency=draw(*shape, seed=9))
+    apart = inter_model([probe, fragile, other])
+    assert float(apart.inter[2]) == pytest.approx(float((apart.area[:2, 2] - apart.area[:2].mean(1)).mean()))
+    assert float(apart.inter[2]) > float(apart.inter[0])
     assert float(inter_model([probe, probe], restore=True).intra[0]) == pytest.approx(probe.insertion.area)
     with pytest.raises(UsageError, match="one image"):
         inter_model([probe, replace(probe, image=probe.image + 1)])

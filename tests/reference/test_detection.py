@@ -11,7 +11,7 @@ from monai.metrics import compute_froc_curve_data, compute_froc_score
 from medxai.core.geometry import Geometry
 from medxai.metrics.detection import detection_auroc, detection_average_precision, detections
 from medxai.metrics.lesions import by_lesion, by_size
-from medxai.metrics.peaks import RATES, Peaks, froc, froc_score, lesion_recall, peaks
+from medxai.metrics.peaks import RATES, Peaks, froc, froc_score, lesion_recall, peaks, sensitivities
 from medxai.metrics.reading import Reading
 
 
@@ -79,6 +79,22 @@ def test_free_response_by_hand():
     false, found = froc([first, second])
     np.testing.assert_allclose(false, [0, 0, 0.5, 0.5, 0.5])
     np.testing.assert_allclose(found, [0, 1 / 3, 1 / 3, 1 / 3, 2 / 3])
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e9])
+def test_the_unit_of_one_map_does_not_move_the_free_response(unit):
+    cases = []
+    for step in range(4):
+        values, grid = planted(((10, 10, 5), 2.0), ((30, 30, 20), 1.0), shape=(40, 40, 30))
+        mask = torch.zeros_like(values, dtype=torch.bool)
+        mask[9:12, 9:12, 4:7] = step > 0
+        cases.append(peaks(Reading(values * (unit if step == 0 else 1.0), mask, grid)))
+    assert sensitivities(cases).tolist() == pytest.approx([0.5, 1, 1, 1, 1, 1, 1])
+
+
+def test_without_a_lesion_the_free_response_is_undefined():
+    assert froc_score([]).reason == "no case has a lesion"
+    assert np.isnan(sensitivities([])).all()
 
 
 def planted(*spots, shape=(40, 40, 30), spacing=(1.0, 1.0, 2.0)):
