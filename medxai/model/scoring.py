@@ -57,8 +57,8 @@ class Scorer:
 
         What else is done to the model meanwhile, a hook that is added too, is undone before the next batch.
         """
-        with _asked(self.model, self.link, self.forward, device) as answer:
-            yield lambda images: self.target(answer(images)).detach()
+        with _asked(self, self.target, device) as score:
+            yield score
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +76,8 @@ class Answers:
     @contextmanager
     def held(self, device: torch.device) -> Iterator[Callable[[Images], Tensor]]:
         """The same for many batches, as `Scorer.held`."""
-        with _asked(self.model, self.link, self.forward, device) as answer:
-            yield lambda images: answer(images).detach()
+        with _asked(self, lambda output: output, device) as answer:
+            yield answer
 
 
 def held(function: Callable[[Images], Tensor], device: torch.device) -> AbstractContextManager[Callable[[Images], Any]]:
@@ -86,12 +86,14 @@ def held(function: Callable[[Images], Tensor], device: torch.device) -> Abstract
 
 
 @contextmanager
-def _asked(model: nn.Module, link: Link, forward: Forward, device: torch.device) -> Iterator[Callable[[Images], Any]]:
-    with lent(model, device) as network:
-        run = forward.on(network)
+def _asked(
+    of: Scorer | Answers, read: Callable[[Any], Tensor], device: torch.device
+) -> Iterator[Callable[[Images], Tensor]]:
+    with lent(of.model, device) as network:
+        run = of.forward.on(network)
 
-        def answer(images: Images) -> Any:
+        def answer(images: Images) -> Tensor:
             with calm(device):
-                return linked(run(images), link)
+                return read(linked(run(images), of.link)).detach()
 
         yield answer

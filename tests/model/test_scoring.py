@@ -119,3 +119,14 @@ def test_a_masked_sweep_is_the_same_in_portions_of_any_size(how):
     ]
     assert bool(maps[0].any())
     torch.testing.assert_close(*maps, rtol=1e-4, atol=1e-5)
+
+
+def test_surroundings_that_compute_in_half_precision_move_no_score():
+    def target(output):
+        return (output @ torch.ones(4, 1))[:, 0] / 3
+
+    model, images = Remembers("list"), torch.rand(2, 1, 7, 6)
+    score = Scorer(model, target)
+    expected = score(images)
+    with held(score, CPU) as answer, torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(answer(images), expected, rtol=0, atol=0)
