@@ -34,6 +34,7 @@ bench: .venv/.ready
 	$(BIN)/python -m benchmarks.masking
 	$(BIN)/python -m benchmarks.bottleneck
 	$(BIN)/python -m benchmarks.faithfulness
+	$(BIN)/python -m benchmarks.evaluator
 
 support: .venv/.ready
 	$(BIN)/python -m benchmarks.support
