@@ -9,7 +9,7 @@ from jaxtyping import Float64, Int
 from torch import Tensor
 
 from medxai.metrics.probe import Probe
-from medxai.metrics.spec import MetricSpec, Undefined
+from medxai.metrics.spec import NOT_FINITE, MetricSpec, Undefined
 from medxai.metrics.units import Chosen
 from medxai.model.scoring import held
 
@@ -28,7 +28,7 @@ class Effects:
         """Pearson's r, undefined where either is constant or not finite."""
         a, b = self.attributed.numpy(), self.drop.numpy()
         if not (np.isfinite(a).all() and np.isfinite(b).all()):
-            return Undefined("the model's answer is not finite")
+            return Undefined(NOT_FINITE)
         flat = [
             name for name, x in (("the map", a), ("the score", b)) if len(x) < 2 or np.ptp(x) <= 1e-9 * abs(x).max()
         ]
@@ -81,7 +81,7 @@ def infidelity(probe: Probe) -> float:
         return Undefined(probe.silent)
     a, b = infidelity_terms(probe)
     if not bool(b.isfinite().all()):
-        return Undefined("the model's answer is not finite")
+        return Undefined(NOT_FINITE)
     if not bool((b**2).sum() > 0):
         return Undefined("no removal changes the score")
     explained = float((a * b).sum() ** 2 / (a**2).sum()) if bool((a**2).sum() > 0) else 0.0

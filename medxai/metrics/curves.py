@@ -9,7 +9,7 @@ from torch import Tensor
 
 from medxai.errors import InputError
 from medxai.metrics.imputation import Baseline, default_baseline
-from medxai.metrics.spec import Undefined
+from medxai.metrics.spec import finite
 from medxai.metrics.units import Partition, default_partition
 
 
@@ -51,6 +51,4 @@ class Curve:
     @property
     def area(self) -> float:
         """The integral by trapezoids over the true fraction: of scores in [0, 1] it lies there too."""
-        if not bool(self.score.isfinite().all()):
-            return Undefined("the model's answer is not finite")
-        return float(torch.trapezoid(self.score, self.fraction))
+        return finite(float(torch.trapezoid(self.score, self.fraction)))

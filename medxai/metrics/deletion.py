@@ -7,7 +7,7 @@ from math import isnan, prod
 import torch
 
 from medxai.metrics.probe import PerUnit, Probe
-from medxai.metrics.spec import Better, MetricSpec, Undefined
+from medxai.metrics.spec import NOT_FINITE, Better, MetricSpec, Undefined
 from medxai.metrics.units import Cubes
 
 
@@ -30,7 +30,7 @@ def monotonicity(probe: Probe) -> float:
         return Undefined(probe.silent)
     scores = probe.curve(probe.ranked(-probe.units.mean(probe.saliency)), restore=True).score
     if not bool(scores.isfinite().all()):
-        return Undefined("the model's answer is not finite")
+        return Undefined(NOT_FINITE)
     return float((scores.diff() >= 0).double().mean())
 
 
@@ -57,7 +57,7 @@ class Placed:
     def value(self) -> float:
         """(random - area) / (random - oracle); undefined where the oracle lies within the spread of chance."""
         if isnan(self.area + self.random + self.oracle):
-            return Undefined("the model's answer is not finite")
+            return Undefined(NOT_FINITE)
         if not abs(self.random - self.oracle) > max(self.spread, 1e-9 * abs(self.random)):
             return Undefined("the order makes no difference to this model")
         return (self.random - self.area) / (self.random - self.oracle)

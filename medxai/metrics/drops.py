@@ -8,7 +8,7 @@ import torch
 
 from medxai.metrics.probe import Probe
 from medxai.metrics.similarity import pearson
-from medxai.metrics.spec import MetricSpec, PerturbationPart, Undefined
+from medxai.metrics.spec import MetricSpec, PerturbationPart, Undefined, finite
 from medxai.metrics.sufficiency import road
 from medxai.metrics.trial import Trial
 from medxai.shapes import Images, Map, Maps
@@ -34,24 +34,28 @@ def average_drop(probe: Probe) -> float:
 
     Read it beside `shown_share`. Undefined for scores that are not positive.
     """
-    return _silence(probe) or max(0.0, probe.intact - veiled(probe)) / probe.intact
+    change = _change(probe)
+    return change if isnan(change) else max(0.0, -change) / probe.intact
 
 
 def average_increase(probe: Probe) -> float:
     """1 where the image seen through its map scores higher than the image, else 0 (Chattopadhay et al. 2018)."""
-    return _silence(probe) or float(veiled(probe) > probe.intact)
+    change = _change(probe)
+    return change if isnan(change) else float(change > 0)
 
 
 def average_gain(probe: Probe) -> float:
     """[p(x S) - p]+ / (1 - p): the part of the missing probability that the map restores (Zhang et al. 2024)."""
-    if probe.intact >= 1:
+    change = _change(probe)
+    if not isnan(change) and probe.intact >= 1:
         return Undefined("the score leaves nothing to gain")
-    return _silence(probe) or max(0.0, veiled(probe) - probe.intact) / (1 - probe.intact)
+    return change if isnan(change) else max(0.0, change) / (1 - probe.intact)
 
 
 def shown_share(probe: Probe) -> float:
     """Mean of the soft mask over the field: how much of the image `average_drop` lets through."""
-    return _silence(probe) or float(soft_mask(probe.saliency)[probe.scene.field].double().mean())
+    why = _unshown(probe)
+    return Undefined(why) if why else float(soft_mask(probe.saliency)[probe.scene.field].double().mean())
 
 
 def adcc(trial: Trial) -> float:
@@ -62,7 +66,7 @@ def adcc(trial: Trial) -> float:
     """
     masks, seen = _veiled(trial)
     before, after = trial.scores(trial.images).tolist(), trial.scores(seen).tolist()
-    kept = [1 - max(0.0, b - a) / b if b > 0 else nan for b, a in zip(before, after, strict=True)]
+    kept = [finite(a / b) if b > 0 else nan for b, a in zip(before, after, strict=True)]
     return _harmonic(trial, masks, seen, kept)
 
 
@@ -75,7 +79,7 @@ def arcc(trial: Trial) -> float:
     probes = (
         Probe(one, image, trial.scores, seed=trial.seed) for one, image in zip(trial.maps, trial.images, strict=True)
     )
-    return _harmonic(trial, masks, seen, [min(1.0, 2 * road(probe)) for probe in probes])
+    return _harmonic(trial, masks, seen, [2 * road(probe) for probe in probes])
 
 
 def _veiled(trial: Trial) -> tuple[Maps, Images]:
@@ -84,19 +88,24 @@ def _veiled(trial: Trial) -> tuple[Maps, Images]:
 
 
 def _harmonic(trial: Trial, masks: Maps, seen: Images, faithful: Sequence[float]) -> float:
-    """Mean over images of the harmonic mean of coherency, 1 - complexity and `faithful`, NaN where one is undefined."""
+    """Mean over images of the harmonic mean of coherency, 1 - complexity and `faithful`, each cut to [0, 1]."""
     found = []
     for first, second, mask, third in zip(trial.maps, trial.explain(seen), masks, faithful, strict=True):
         parts = ((pearson(first, second) + 1) / 2, 1 - float(mask.mean()), third)
         defined = bool(mask.any()) and not any(isnan(part) for part in parts)
-        found.append(harmonic_mean([max(0.0, part) for part in parts]) if defined else nan)
-    return trial.mean(found, "the map of the masked image is degenerate")
+        found.append(harmonic_mean([min(1.0, max(0.0, part)) for part in parts]) if defined else nan)
+    return trial.mean(found, "all three parts are defined of no image")
 
 
-def _silence(probe: Probe) -> Undefined | None:
-    if probe.silent or not bool((probe.saliency[probe.scene.field] > 0).any()):
-        return Undefined(probe.silent or "no positive saliency")
-    return None if probe.intact > 0 else Undefined("the score is not positive")
+def _unshown(probe: Probe) -> str:
+    """Why the map lets nothing of the image through, or ""."""
+    return probe.silent or ("" if bool((probe.saliency[probe.scene.field] > 0).any()) else "no positive saliency")
+
+
+def _change(probe: Probe) -> float:
+    """p(x S) - p of the image seen through its map, or why there is none."""
+    why = _unshown(probe) or probe.unanswered or ("" if probe.intact > 0 else "the score is not positive")
+    return Undefined(why) if why else finite(veiled(probe) - probe.intact)
 
 
 _VEILS: tuple[PerturbationPart, ...] = ("units",)

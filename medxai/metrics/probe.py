@@ -12,6 +12,7 @@ from medxai.errors import GeometryError, UsageError
 from medxai.metrics.curves import DEFAULT, Curve, Perturbation
 from medxai.metrics.imputation import Fill
 from medxai.metrics.scene import Image, Scene
+from medxai.metrics.spec import finite, reason
 from medxai.metrics.units import Chosen, Units
 from medxai.model.scoring import held
 from medxai.shapes import Images, Map, MaskArray, Scores
@@ -96,6 +97,11 @@ class Probe:
     def intact(self) -> float:
         """The score of the image as it is."""
         return float(self.score(self.image[None])[0])
+
+    @cached_property
+    def unanswered(self) -> str:
+        """Why map and intact image say nothing: `silent`, or that the model's answer is not finite; else ""."""
+        return self.silent or reason(finite(self.intact))
 
     @cached_property
     def order(self) -> Ranks:

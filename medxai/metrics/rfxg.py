@@ -17,7 +17,7 @@ from torch import Tensor
 
 from medxai.errors import TargetError
 from medxai.metrics.probe import ALPHAS, Classes, Probe
-from medxai.metrics.spec import Better, MetricSpec, Undefined
+from medxai.metrics.spec import Better, MetricSpec, Undefined, finite
 
 Form = Literal["signed", "released"]
 _ANY = float("inf")
@@ -40,8 +40,8 @@ class Path:
 
     def area(self, values: Float64[Tensor, " n"], form: Form) -> float:
         """The integral over alpha by trapezoids, divided by the length of the interval in the signed form."""
-        area = float(torch.trapezoid(values, self.alpha))
-        return area / float(self.alpha[-1] - self.alpha[0]) if form == "signed" else area
+        length = float(self.alpha[-1] - self.alpha[0]) if form == "signed" else 1.0
+        return finite(float(torch.trapezoid(values, self.alpha)) / length)
 
 
 def path(probe: Probe) -> Path:

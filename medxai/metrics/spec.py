@@ -15,7 +15,7 @@ them.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from math import nan
+from math import isfinite, nan
 from typing import Literal
 
 Needs = Literal["map", "mask", "probe", "method"]
@@ -25,6 +25,8 @@ PerturbationPart = Literal["units", "baseline"]
 
 RUNGS = ("exact", "blurred", "shifted", "random", "inverted")
 """The power ladder: the evidence itself, blurred, shifted by 10 mm, noise, and the complement of the evidence."""
+
+NOT_FINITE = "the model's answer is not finite"
 
 
 class Undefined(float):
@@ -39,6 +41,11 @@ class Undefined(float):
 
     def __getnewargs__(self) -> tuple[str]:  # type: ignore[override]
         return (self.reason,)
+
+
+def finite(value: float) -> float:
+    """`value` that follows from what a model answered; undefined where that was NaN or infinite."""
+    return value if isfinite(value) else Undefined(NOT_FINITE)
 
 
 def reason(value: float) -> str:

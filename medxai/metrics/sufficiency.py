@@ -8,7 +8,7 @@ from medxai.metrics.curves import Curve, Perturbation, even_levels
 from medxai.metrics.imputation import Mean
 from medxai.metrics.probe import Probe
 from medxai.metrics.road import NoisyLinear
-from medxai.metrics.spec import MetricSpec, PerturbationPart, Undefined
+from medxai.metrics.spec import MetricSpec, PerturbationPart, Undefined, finite
 from medxai.metrics.units import Supervoxels, Voxels
 
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)
@@ -20,7 +20,7 @@ def comprehensiveness(probe: Probe) -> float:
 
     DeYoung et al. 2020.
     """
-    return Undefined(probe.silent) if probe.silent else probe.intact - _mean(probe, keep=False)
+    return Undefined(probe.silent) if probe.silent else finite(probe.intact - _mean(probe, keep=False))
 
 
 def sufficiency(probe: Probe) -> float:
@@ -28,7 +28,7 @@ def sufficiency(probe: Probe) -> float:
 
     DeYoung et al. 2020. (The metric of this name in Quantus is another one.)
     """
-    return Undefined(probe.silent) if probe.silent else probe.intact - _mean(probe, keep=True)
+    return Undefined(probe.silent) if probe.silent else finite(probe.intact - _mean(probe, keep=True))
 
 
 def irof_curve(probe: Probe) -> Curve:
@@ -42,9 +42,9 @@ def irof(probe: Probe) -> float:
     Rieger and Hansen 2020, per segment, so that their number cancels (not divided by it in Quantus). Undefined for a
     score that is not positive.
     """
-    if probe.silent or not probe.intact > 0:
-        return Undefined(probe.silent or "the score is not positive")
-    return 1 - irof_curve(probe).area / probe.intact
+    if probe.unanswered or probe.intact <= 0:
+        return Undefined(probe.unanswered or "the score is not positive")
+    return finite(1 - irof_curve(probe).area / probe.intact)
 
 
 def road(probe: Probe) -> float:
@@ -52,10 +52,10 @@ def road(probe: Probe) -> float:
 
     Rong et al. 2022, single voxels, noisy linear imputation; 0 is chance, and for probabilities 1/2 the bound.
     """
-    if probe.silent:
-        return Undefined(probe.silent)
+    if probe.unanswered:
+        return Undefined(probe.unanswered)
     most, least = (road_scores(probe.of(values)) for values in (probe.saliency, -probe.saliency))
-    return float((least - most).mean()) / 2
+    return finite(float((least - most).mean()) / 2)
 
 
 def road_scores(probe: Probe) -> torch.Tensor:

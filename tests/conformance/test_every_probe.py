@@ -12,7 +12,7 @@ from medxai.core.target import ClassScore
 from medxai.metrics.curves import Perturbation, even_levels
 from medxai.metrics.imputation import Constant
 from medxai.metrics.probe import Classes, Probe
-from medxai.metrics.spec import reason
+from medxai.metrics.spec import NOT_FINITE, reason
 from medxai.metrics.trial import Trial
 from medxai.metrics.units import Cubes
 from medxai.model.scoring import Answers, Scorer
@@ -47,6 +47,22 @@ def test_a_map_that_says_nothing_is_undefined_with_its_reason(metric, shape):
     probe = convolutional(shape, perturbation=COARSE)
     for values, why in ((0.0, "zero map"), (torch.nan, "nothing to perturb"), (torch.inf, "infinite saliency")):
         assert reason(metric.fn(probe.of(torch.full(shape, values)))) == why
+
+
+@probed
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+@pytest.mark.parametrize("intact", [0.5, None], ids=["changed", "always"])
+def test_an_answer_that_is_no_number_is_undefined_and_said_so(metric, wrong, intact):
+    probe = convolutional((9, 11), perturbation=COARSE)
+
+    def score(x):
+        same = (x == probe.image).flatten(1).all(1)
+        return torch.where(same, wrong if intact is None else intact, wrong)
+
+    classes = Classes(lambda x: score(x)[:, None] * torch.tensor([1.0, 0.5]), asked=(1,), others=(0,))
+    found = metric.fn(replace(probe, score=score, classes=classes))
+    assert reason(found) == ("" if metric.name == "shown_share" else NOT_FINITE)
+    assert isnan(found) == bool(reason(found))
 
 
 @probed
@@ -98,7 +114,7 @@ def test_no_more_images_than_a_batch_exist_and_the_field_alone_changes(metric, s
     classes = Classes(lambda x: torch.stack([watch(x), x.flatten(1).amax(1)], 1), asked=(0,), others=(1,))
     values = draw(*shape, seed=1)
     metric.fn(Probe(values, image, watch, domain=domain, perturbation=COARSE, batch=5, classes=classes))
-    assert max(len(x) for x in asked) <= 5
+    assert all(len(x) <= 5 for x in asked)
     assert all(torch.equal(x[:, :, ~domain], image[:, ~domain].expand(len(x), -1, -1)) for x in asked)
     assert torch.equal(image, before)
 
@@ -144,6 +160,14 @@ def test_a_method_without_a_map_is_undefined_and_the_model_is_left_alone(metric,
 def test_what_has_no_probe_takes_no_perturbation(metric):
     assert not metric.takes("units")
     assert not metric.takes("baseline")
+
+
+@pytest.mark.parametrize("name", ["adcc", "arcc"])
+def test_a_mean_of_parts_has_none_of_a_model_that_answers_no_number(name):
+    asked = trial(2, Edges())
+    for weight in asked.model.parameters():
+        weight.data.fill_(torch.nan)
+    assert reason(catalog.metrics()[name].fn(asked)) == "all three parts are defined of no image"
 
 
 @tried
