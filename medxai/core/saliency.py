@@ -9,7 +9,7 @@ import torch
 
 from medxai.core.geometry import Geometry
 from medxai.core.pairing import refuse_other_units
-from medxai.core.resample import inside, read_on
+from medxai.core.resample import inside, mean_on, read_on
 from medxai.errors import GeometryError
 from medxai.shapes import LayerMap, Map
 
@@ -80,14 +80,15 @@ class Saliency:
     def on(self, geometry: Geometry) -> Map:
         """The map at every voxel of `geometry`, interpolated linearly and once; NaN where the model never looked.
 
-        Amounts are read per mm3 (per mm2 in 2D, per pixel where the spacing is unknown), such that their integral over
-        what the model saw is the sum of the cells.
+        Amounts are read per mm3 (per mm2 in 2D, per pixel where the spacing is unknown), as the mean over a voxel that
+        is larger than the cells, such that their integral over what the model saw is the sum of the cells.
         Raises GeometryError where one grid is in millimetres and the pixel size of the other is unknown.
         """
         refuse_other_units(self.geometry, geometry)
-        values = read_on(self.data, self.geometry, geometry)
         if self.amount:
-            values = values * self._per_unit
+            values = mean_on(self.data, self.geometry, geometry) * self._per_unit
+        else:
+            values = read_on(self.data, self.geometry, geometry)
         return values.masked_fill(~inside(self.seen, geometry), torch.nan)
 
     @property

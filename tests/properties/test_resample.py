@@ -117,3 +117,21 @@ def test_amounts_keep_their_sum_on_every_grid(ndim):
         assert integral == pytest.approx(total, rel=1e-5 if step == 1 else 5e-3)
     grid = enclosing(seen, angle=20)
     assert float(saliency.on(grid).nansum()) * grid.voxel_size == pytest.approx(total, rel=1e-2)
+
+
+@pytest.mark.parametrize("step", [1.3, 2, 3, 4, 5, 7.5])
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_one_cell_of_bits_keeps_its_sum_on_coarser_grids(ndim, step):
+    """A point in the middle of each coarse voxel reads a lone cell many times or never: 4.0 times at step 4 in 2D."""
+    seen = Geometry(np.diag([*(2.0, 3.0, 1.5)[:ndim], *[1.0] * (4 - ndim)]), (30, 30, 30)[:ndim])
+    for place in ((13, 14, 15), (12, 12, 12), (16, 13, 11)):
+        bits = torch.zeros(seen.shape)
+        bits[place[:ndim]] = 5.0
+        grid = seen.coarse([(step - 1) / 2] * ndim, [step] * ndim, [int(30 / step)] * ndim)
+        found = Saliency(bits, seen, seen, NOTHING, amount="bits").on(grid)
+        assert float(found.nansum()) * grid.voxel_size == pytest.approx(
+            5.0, rel=1e-5 if step == int(step) else 0.03 * ndim
+        )
+    turned = enclosing(seen.coarse([1.0] * ndim, [3.0] * ndim, [10] * ndim), angle=20)
+    found = Saliency(bits, seen, seen, NOTHING, amount="bits").on(turned)
+    assert float(found.nansum()) * turned.voxel_size == pytest.approx(5.0, rel=0.03 * ndim)
