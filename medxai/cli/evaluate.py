@@ -52,8 +52,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
     saliency: Annotated[
         Path,
         typer.Argument(
-            help="Saliency map; a table of cases (.csv: saliency, mask; label, patient, case, group, image, domain); "
-            "with --preset chexlocalize also a folder of maps."
+            help="Saliency map; a table of cases (.csv: saliency, mask; label, finding, patient, case, group, image, "
+            "domain); with --preset chexlocalize also a folder of maps."
         ),
     ],
     masks: Annotated[

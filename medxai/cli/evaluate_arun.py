@@ -59,12 +59,17 @@ class Judged:
 
 
 def judge(table: Path, asked: Judged, as_json: bool) -> None:
-    """Print the criteria. Raises UsageError for half of a question."""
+    """Print the criteria. Raises UsageError for half of a question, and for several findings: one target is asked."""
     from medxai.cli.progress import steps
     from medxai.cli.report import print_json, print_table, said
+    from medxai.errors import UsageError
 
     others = asked.others()
     lines = read_lines(table, ("image", "mask"))
+    if len(findings := {line.finding for line in lines}) > 1:
+        raise UsageError(
+            "The criteria are judged for one finding.", found=f"{len(findings)}", remedy="Split the table."
+        )
     with steps(4) as step:
         step("loading")
         import medxai

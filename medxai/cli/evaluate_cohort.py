@@ -1,4 +1,4 @@
-"""A table of cases: one row per map, scored alone and summed up by group, with intervals over patients."""
+"""A table of cases: one row per map, scored alone and summed up by finding and group, with intervals over patients."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from medxai.evaluation.prior import Prior
 
 _PATHS = ("saliency", "image", "mask", "domain")
-_WORDS = ("label", "patient", "case", "group")
+_WORDS = ("label", "finding", "patient", "case", "group")
 _MISFIT = "maps of other patients that lie in another plane than this annotation are not in their mean"
 
 
@@ -54,7 +54,7 @@ class How:
             found = replace(found, notices=(*found.notices, _MISFIT))
         whole = self.preset == "full" and self.names is None
         parts = parts_of(reading, degenerate(saliency)) if whole else None
-        return Scored(line.group, line.case, line.patient, found, parts)
+        return Scored(line.group, line.case, line.patient, found, parts, line.finding)
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,11 @@ class Line:
     def label(self) -> int | None:
         """The value of the finding in a label map."""
         return int(self.words["label"]) if self.words.get("label") else None
+
+    @property
+    def finding(self) -> str:
+        """The finding where one is named, else the label: what is scored apart; "" where the table tells neither."""
+        return self.words.get("finding") or ("" if self.label is None else f"label {self.label}")
 
     @property
     def case(self) -> str:
@@ -86,9 +91,9 @@ class Line:
         return self.words.get("group", "")
 
     @property
-    def target(self) -> tuple[str, int | None]:
-        """The group and the label: maps of one target show where such maps point whoever the patient is."""
-        return self.group, self.label
+    def target(self) -> tuple[str, str]:
+        """The group and the finding: maps of one target show where such maps point whoever the patient is."""
+        return self.group, self.finding
 
 
 def read_lines(path: Path, needed: Sequence[str]) -> tuple[Line, ...]:
@@ -171,7 +176,7 @@ def score_table(path: Path, how: How, as_json: bool) -> None:
         typer.echo(f"note: {notice} ({count} of {len(cases)} maps)")
 
 
-def _prior(lines: Sequence[Line], target: tuple[str, int | None], nan: float | None) -> "Prior":
+def _prior(lines: Sequence[Line], target: tuple[str, str], nan: float | None) -> "Prior":
     import medxai
     from medxai.evaluation.prior import prior
 
@@ -180,17 +185,25 @@ def _prior(lines: Sequence[Line], target: tuple[str, int | None], nan: float | N
 
 
 def _case(one: "Scored") -> dict[str, Any]:
-    return {"case": one.case, "patient": one.patient, "group": one.group, **one.evaluation.as_dict()}
+    return {
+        "case": one.case,
+        "finding": one.finding,
+        "patient": one.patient,
+        "group": one.group,
+        **one.evaluation.as_dict(),
+    }
 
 
 def _print(rows: "Sequence[CohortRow]", pairs: "Sequence[Contrast]") -> None:
     from medxai.cli.report import p_value, print_table, reasons, said
 
     chance = dict.fromkeys(name for row in rows for name in row.chance)
+    several = len({row.finding for row in rows}) > 1
     print_table(
         [
             {
                 "metric": row.metric,
+                "finding": row.finding * several,
                 "group": row.group,
                 "mean [95 %] by patient": str(row.mean),
                 "unit": row.unit,
@@ -202,11 +215,13 @@ def _print(rows: "Sequence[CohortRow]", pairs: "Sequence[Contrast]") -> None:
         ]
     )
     if pairs:
-        typer.echo("paired by case, over patients; p by Wilcoxon, Holm over all of these:")
+        over = "the findings of each metric" if several else "all of these"
+        typer.echo(f"paired by case, over patients; p by Wilcoxon, Holm over {over}:")
         print_table(
             [
                 {
                     "metric": pair.metric,
+                    "finding": pair.finding * several,
                     "first": pair.first,
                     "second": pair.second,
                     "difference": said(pair.found.difference),

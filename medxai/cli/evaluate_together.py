@@ -10,16 +10,18 @@ if TYPE_CHECKING:
 
 
 def print_together(rows: "Sequence[Together]") -> None:
-    """One line per group, and one per group and size of lesion."""
+    """One line per finding and group, and one for each size of lesion."""
     from medxai.cli.report import print_table, reasons, said
     from medxai.evaluation.together import NUMBERS
 
     if not rows:
         return
-    typer.echo("of all cases together:")
+    several = len({row.finding for row in rows}) > 1
+    typer.echo(f"of all cases{' of a finding' * several} together:")
     print_table(
         [
             {
+                "finding": row.finding * several,
                 "group": row.group,
                 "cases": str(row.cases),
                 "undefined": reasons(row.undefined),
@@ -34,6 +36,7 @@ def print_together(rows: "Sequence[Together]") -> None:
     typer.echo("* at the threshold best for these cases: an upper bound")
     sizes = [
         {
+            "finding": row.finding * several,
             "group": row.group,
             "lesions of mL (cm2 of a film)": f"{stratum.smallest:g} to {stratum.largest:g}",
             "lesions": str(stratum.lesions),

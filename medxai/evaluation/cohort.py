@@ -1,4 +1,4 @@
-"""Many cases: every metric by group (a method, a checkpoint), with intervals over patients and paired tests."""
+"""Many cases: every metric by finding and group (a method, a checkpoint), intervals over patients and paired tests."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ from medxai.statistics.sample import Sample, sample, summary
 
 @dataclass(frozen=True)
 class Scored:
-    """One case of one patient as one group's map scores it; the same `case` in two groups is a pair.
+    """One case of one patient as one group's map scores it; the same `case` and `finding` in two groups is a pair.
 
-    `parts` are for what is asked of all cases together.
+    `parts` are for what is asked of all cases together. Findings are never averaged with one another.
     """
 
     group: str
@@ -27,17 +27,20 @@ class Scored:
     patient: str
     evaluation: Evaluation
     parts: Parts | None = None
+    finding: str = ""
 
 
 @dataclass(frozen=True)
 class CohortRow:
-    """One metric of one group: the mean with its interval over patients, why the other cases have none, and chance.
+    """One metric of one finding and group: the mean with its interval over patients, and chance.
 
-    `charged` is the mean with the penalty of maps that point nowhere, NaN where the metric has none.
+    `undefined` counts the cases without a value, by reason; `charged` is the mean with the penalty of maps that point
+    nowhere, NaN where the metric has none.
     """
 
     metric: str
     unit: str
+    finding: str
     group: str
     mean: Interval
     charged: float
@@ -49,6 +52,7 @@ class CohortRow:
         return {
             "metric": self.metric,
             "unit": self.unit,
+            "finding": self.finding,
             "group": self.group,
             **self.mean.as_dict(),
             "charged": number(self.charged),
@@ -59,9 +63,13 @@ class CohortRow:
 
 @dataclass(frozen=True)
 class Contrast:
-    """One metric, the first group less the second over patients with both; `p_holm` is for all contrasts together."""
+    """One metric of one finding, the first group less the second over patients with both.
+
+    `p_holm` is for all contrasts together; where there are several findings, for all those of the same metric.
+    """
 
     metric: str
+    finding: str
     first: str
     second: str
     found: Comparison
@@ -71,7 +79,7 @@ class Contrast:
         """Plain values for JSON."""
         names = ("difference", "wilcoxon", "permutation", "d_z", "rank_biserial")
         facts = {name: number(getattr(self.found, name)) for name in names}
-        pair = {"metric": self.metric, "first": self.first, "second": self.second}
+        pair = {"metric": self.metric, "finding": self.finding, "first": self.first, "second": self.second}
         return {
             **pair,
             "patients": self.found.patients,
@@ -82,9 +90,9 @@ class Contrast:
 
 
 def by_group(cases: Sequence[Scored], seed: int = 0) -> tuple[CohortRow, ...]:
-    """A row per metric and group, metrics in the order of the first case. Raises what `pairs` raises."""
+    """A row per metric, finding and group, metrics in the order of the first case. Raises what `pairs` raises."""
     rows = []
-    for metric, groups in _scores(cases).items():
+    for (metric, finding), groups in _scores(cases).items():
         for group, own in groups.items():
             scores = list(own.values())
             drawn = _sample(own, cases)
@@ -93,6 +101,7 @@ def by_group(cases: Sequence[Scored], seed: int = 0) -> tuple[CohortRow, ...]:
                 CohortRow(
                     metric,
                     scores[0].unit,
+                    finding,
                     group,
                     interval(drawn, seed=seed),
                     summary(sample(charged)).mean if metrics()[metric].penalty is not None else nan,
@@ -104,16 +113,21 @@ def by_group(cases: Sequence[Scored], seed: int = 0) -> tuple[CohortRow, ...]:
 
 
 def contrasts(cases: Sequence[Scored], seed: int = 0) -> tuple[Contrast, ...]:
-    """Every metric for every two groups, over the cases that both scored; Holm's rule over all of them.
+    """Every metric of every finding for every two groups, over the cases that both scored.
 
-    Raises InputError for a case twice in one group.
+    Holm's rule over all of them or, where there are several findings, over those of each metric. Raises InputError for
+    a case twice in one group.
     """
     found = {
-        (metric, first, second): _compared(groups[first], groups[second], cases, seed)
-        for metric, groups in _scores(cases).items()
+        (metric, finding, first, second): _compared(groups[first], groups[second], cases, seed)
+        for (metric, finding), groups in _scores(cases).items()
         for first, second in combinations(groups, 2)
     }
-    adjusted = holm({"\0".join(key): comparison.wilcoxon for key, comparison in found.items()})
+    several = len({one.finding for one in cases}) > 1
+    families: dict[str, dict[str, float]] = {}
+    for key, comparison in found.items():
+        families.setdefault(key[0] if several else "", {})["\0".join(key)] = comparison.wilcoxon
+    adjusted = {key: p for family in families.values() for key, p in holm(family).items()}
     return tuple(Contrast(*key, comparison, adjusted["\0".join(key)]) for key, comparison in found.items())
 
 
@@ -125,16 +139,17 @@ def _compared(
     return compare(one, other, seed=seed)
 
 
-def _scores(cases: Sequence[Scored]) -> Mapping[str, Mapping[str, Mapping[str, Score]]]:
-    """The scores by metric, group and case."""
-    table: dict[str, dict[str, dict[str, Score]]] = {}
+def _scores(cases: Sequence[Scored]) -> Mapping[tuple[str, str], Mapping[str, Mapping[str, Score]]]:
+    """The scores by metric and finding, group and case; the findings of a metric stand together."""
+    table: dict[tuple[str, str], dict[str, dict[str, Score]]] = {}
     for one in cases:
         for score in one.evaluation.scores:
-            own = table.setdefault(score.metric, {}).setdefault(one.group, {})
+            own = table.setdefault((score.metric, one.finding), {}).setdefault(one.group, {})
             if one.case in own:
                 raise InputError(f"Case {one.case!r} is in group {one.group!r} twice.")
             own[one.case] = score
-    return table
+    order = list(dict.fromkeys(metric for metric, _ in table))
+    return dict(sorted(table.items(), key=lambda entry: order.index(entry[0][0])))
 
 
 def _chance(scores: Sequence[Score]) -> Mapping[str, float]:

@@ -1,4 +1,4 @@
-"""One answer for all cases of a group: voxels and peaks pooled, thresholds tuned on some patients for the others."""
+"""One answer for all cases of a finding and group: voxels and peaks pooled, thresholds tuned on other patients."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -25,13 +25,15 @@ _NO_SIZE = "the pixel size is unknown: not in froc and strata"
 
 @dataclass(frozen=True)
 class Together:
-    """A group's `cases` with curves, and what is asked of them together; `undefined` counts what is not in all of it.
+    """The `cases` with curves of one finding and group, and what is asked of them together.
 
-    `best_f1` and both box accuracies take the threshold that is best for these very cases: upper bounds. The threshold
-    of `tuned_iou` and `tuned_dice` is for each patient the one with the largest mean overlap over the other patients.
-    `froc` and `strata` count every case whose pixel size is known: the lesions of a map that says nothing are missed.
+    `undefined` counts what is not in all of it. `best_f1` and both box accuracies take the threshold that is best for
+    these very cases: upper bounds. The threshold of `tuned_iou` and `tuned_dice` is for each patient the one with the
+    largest mean overlap over the other patients. `froc` and `strata` count every case whose pixel size is known: the
+    lesions of a map that says nothing are missed.
     """
 
+    finding: str
     group: str
     cases: int
     undefined: Mapping[str, int]
@@ -47,6 +49,7 @@ class Together:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the last stratum has no largest size."""
         return {
+            "finding": self.finding,
             "group": self.group,
             "cases": self.cases,
             "undefined": dict(self.undefined),
@@ -62,12 +65,12 @@ NUMBERS = ("voxel_average_precision", "box_accuracy", "box_accuracy_v2", "froc")
 
 
 def together(cases: Sequence[Scored], seed: int = 0) -> tuple[Together, ...]:
-    """One row per group of the cases that have parts, in the order of their first case."""
-    groups: dict[str, list[tuple[str, Parts]]] = {}
+    """One row per finding and group of the cases that have parts, in the order of their first case."""
+    groups: dict[tuple[str, str], list[tuple[str, Parts]]] = {}
     for one in cases:
         if one.parts is not None:
-            groups.setdefault(one.group, []).append((one.patient, one.parts))
-    return tuple(_of(group, own, seed) for group, own in groups.items())
+            groups.setdefault((one.finding, one.group), []).append((one.patient, one.parts))
+    return tuple(_of(*of, own, seed) for of, own in groups.items())
 
 
 def tuned_apart(sweeps: Sequence[Sweep], patients: Sequence[str]) -> list[int]:
@@ -80,7 +83,7 @@ def tuned_apart(sweeps: Sequence[Sweep], patients: Sequence[str]) -> list[int]:
     return [places[patient] for patient in patients]
 
 
-def _of(group: str, own: Sequence[tuple[str, Parts]], seed: int) -> Together:
+def _of(finding: str, group: str, own: Sequence[tuple[str, Parts]], seed: int) -> Together:
     patients, curves = [name for name, one in own if one.curves], [one.curves for _, one in own if one.curves]
     sweeps = [one.sweep for one in curves]
     places = tuned_apart(sweeps, patients)
@@ -94,6 +97,7 @@ def _of(group: str, own: Sequence[tuple[str, Parts]], seed: int) -> Together:
     undefined.update([_NO_SIZE] * (len(own) - len(peaks)))
     lesions = [lesion for _, one in own for lesion in one.lesions or ()]
     return Together(
+        finding,
         group,
         len(curves),
         undefined,

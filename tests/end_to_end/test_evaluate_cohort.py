@@ -2,12 +2,14 @@
 
 import csv
 import json
+from itertools import product
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 from typer.testing import CliRunner
 
 from medxai.cli.app import app
@@ -104,6 +106,63 @@ def test_all_cases_of_a_group_are_asked_together(table):
     assert sizes == {0.0: 0, 0.1: 2 * PATIENTS, 1.0: 0, 10.0: 0}
     assert poor["strata"][1]["found"] <= 2 * PATIENTS - 1
     assert "together" not in json.loads(call(table, "--json"))
+
+
+@pytest.fixture
+def findings(tmp_path):
+    """Of 12 patients label 1, which two methods find, and label 2, which both find less well."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(PATIENTS):
+        labels = np.zeros(SHAPE)
+        labels[1:4, 2:6, 2:5], labels[8:11, 2:6, 2:5] = 1, 2
+        mask_name = write(tmp_path, f"labels{number}", labels)
+        for label, (method, strength) in product((1, 2), (("good", 1.0), ("poor", 0.5))):
+            values = rng.random(SHAPE) + strength / label * (labels == label)
+            saliency = write(tmp_path, f"{method}{number}{label}", values)
+            rows.append([saliency, mask_name, f"patient{number}", method, label])
+    return tmp_path / "findings.csv", ["saliency", "mask", "patient", "group", "label"], rows
+
+
+def test_each_finding_is_summed_up_as_if_it_were_alone(findings):
+    path, head, rows = findings[0], findings[1], findings[2][:12]
+    words = ["--preset", "full", "--json"]
+    both = json.loads(call(save(path, head, rows), *words))
+    assert {(one["case"], one["finding"]) for one in both["cases"]} >= {("case 1", "label 1"), ("case 2", "label 2")}
+    for label in (1, 2):
+        alone = json.loads(call(save(path, head, [row for row in rows if row[-1] == label]), *words))
+        for part in ("metrics", "together", "contrasts"):
+            own = [row for row in both[part] if row["finding"] == f"label {label}"]
+            assert len(own) == len(both[part]) / 2
+            assert [row | {"p_holm": None} for row in own] == [row | {"p_holm": None} for row in alone[part]]
+
+
+def test_the_findings_of_a_metric_are_what_holm_adjusts_for(findings):
+    path, head, rows = findings
+    words = ["--metric", "auroc", "--metric", "mass_in_mask"]
+    found = json.loads(call(save(path, head, rows), *words, "--json"))["contrasts"]
+    assert [row["metric"] for row in found] == ["auroc", "auroc", "mass_in_mask", "mass_in_mask"]
+    for pair in (found[:2], found[2:]):
+        p_values = [row["wilcoxon"] for row in pair]
+        assert [row["p_holm"] for row in pair] == multipletests(p_values, method="holm")[1].tolist()
+    assert "Holm over the findings of each metric" in (text := call(path, *words))
+    assert "finding " in text
+    text = call(save(path, head, [row for row in rows if row[-1] == 1]), *words)
+    assert "Holm over all of these" in text
+    assert "finding" not in text
+
+
+def test_a_finding_goes_by_its_name_where_it_has_one(findings):
+    """Two files that number the same finding otherwise hold one finding; a case with two is no case named twice."""
+    path, head, rows = findings
+    good = [[*row, row[2]] for row in rows if row[3] == "good"]
+    one, two = ([[*row, name] for row, name in zip(good[:6], names * 3, strict=True)] for names in ("aa", "ab"))
+    head += ["case", "finding"]
+    (row,) = json.loads(call(save(path, head, [one[0], one[3]]), "--metric", "auroc", "--json"))["metrics"]
+    assert (row["finding"], row["cases"]) == ("a", 2)
+    assert "others" in row["chance"]
+    found = json.loads(call(save(path, head, two), "--metric", "auroc", "--json"))
+    assert [(row["finding"], row["cases"]) for row in found["metrics"]] == [("a", 3), ("b", 3)]
 
 
 def test_a_threshold_is_never_tuned_on_the_patient_that_it_scores():
@@ -237,6 +296,7 @@ def test_the_criteria_of_arun_are_judged_over_a_table(tmp_path):
     assert [row["n"] for row in found.values()] == [3, 3, 3, 3]
     said = call(*words)
     assert said.count("not judged") == 2
-    for left in (["--other-model", factory], ["--method", ""]):
+    save(table, ["image", "mask", "finding"], [[*row, name] for row, name in zip(rows, "aab", strict=True)])
+    for left in (["--other-model", factory], ["--method", ""], []):
         done = CliRunner().invoke(app, ["evaluate", *map(str, words), *left])
         assert isinstance(done.exception, MedxaiError)

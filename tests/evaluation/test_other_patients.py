@@ -67,11 +67,9 @@ def test_other_patients_are_of_the_same_label(tmp_path):
             nib.save(spot(low), tmp_path / f"map{number}{label}.nii.gz")
             rows.append([f"map{number}{label}.nii.gz", f"mask{number}.nii.gz", label, f"p{number}"])
     head = ["saliency", "mask", "label", "patient"]
-    (both,) = rows_of(tmp_path, head, rows)
     (first,), (second,) = (rows_of(tmp_path, head, rows[start::2]) for start in (0, 1))
-    alone = (first["chance"]["others"] + second["chance"]["others"]) / 2
-    assert both["chance"]["others"] == pytest.approx(alone, abs=1e-6)
-    assert both["chance"]["others"] > 0.5
+    assert rows_of(tmp_path, head, rows) == [first, second]
+    assert min(row["chance"]["others"] for row in (first, second)) > 0.5
 
 
 def test_another_patients_map_is_turned_to_the_annotation():
