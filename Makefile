@@ -32,7 +32,7 @@ bench: .venv/.ready
 	$(BIN)/python -m benchmarks.speed
 	$(BIN)/python -m benchmarks.cams
 	$(BIN)/python -m benchmarks.masking
-	$(BIN)/python -m benchmarks.bottleneck
+	$(BIN)/python -m benchmarks.bottleneck $(if $(PEER),--peer $(PEER))
 	$(BIN)/python -m benchmarks.faithfulness
 	$(BIN)/python -m benchmarks.evaluator
 
