@@ -10,7 +10,7 @@ import torch
 from medxai.core.geometry import Geometry
 from medxai.core.pairing import refuse_other_units
 from medxai.core.resample import inside, mean_on, read_on
-from medxai.errors import GeometryError
+from medxai.errors import GeometryError, InputError
 from medxai.shapes import LayerMap, Map
 
 
@@ -59,6 +59,8 @@ class Saliency:
 
     `source` is the grid of the image that was explained, where it is known. `amount` names what the values count, as
     "bits", where each is the content of its cell and not a height: read on another grid they become a density.
+
+    Raises GeometryError for a map that is not float32 or of its grid's shape, InputError for one with NaN or infinity.
     """
 
     data: LayerMap
@@ -75,6 +77,12 @@ class Saliency:
                 "Map and grid differ.",
                 expected=f"float32 of shape {self.geometry.shape}",
                 found=f"{self.data.dtype} of shape {tuple(self.data.shape)}",
+            )
+        if not bool(self.data.isfinite().all()):
+            raise InputError(
+                "A map holds numbers: between grids NaN and infinity spread to cells that have none.",
+                found=f"{int((~self.data.isfinite()).sum())} of {self.data.numel()} NaN or infinite",
+                remedy="What the model never looked at lies outside `seen`; a degenerate map is zero and has a status.",
             )
 
     def on(self, geometry: Geometry) -> Map:

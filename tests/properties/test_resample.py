@@ -7,7 +7,7 @@ import torch
 from medxai.core.geometry import Geometry
 from medxai.core.resample import inside, read_on
 from medxai.core.saliency import Provenance, Saliency
-from medxai.errors import GeometryError
+from medxai.errors import GeometryError, InputError
 
 NOTHING = Provenance("none", {}, "", "", (), "", "", 0, "cpu", 0.0, {})
 
@@ -85,6 +85,16 @@ def test_saliency_is_nan_where_the_model_never_looked():
     assert read[:4].isnan().all()
     assert (read[4:12] == 1).all()
     assert read[12:].isnan().all()
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_map_with_what_is_no_number_is_refused(wrong):
+    """Read at its own voxels it would be NaN around an infinite one, as if the model had not looked there."""
+    values, grid = torch.ones(4, 5), Geometry(np.eye(4), (4, 5))
+    values[1, 2] = wrong
+    assert not read_on(values, grid, grid).isfinite()[:3, :3].all()
+    with pytest.raises(InputError, match="1 of 20 NaN or infinite"):
+        Saliency(values, grid, grid, NOTHING)
 
 
 def test_a_flat_map_reads_on_a_one_slice_volume_and_back():
