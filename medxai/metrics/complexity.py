@@ -7,8 +7,6 @@ import numpy as np
 from medxai.metrics.reading import Reading
 from medxai.metrics.spec import MetricSpec, Undefined
 
-_NOTHING = Undefined("zero map")
-
 
 def entropy(reading: Reading) -> float:
     """Entropy -sum p ln p of p = |S| / sum |S| as a share of its maximum ln n: 0 one voxel, 1 uniform.
@@ -18,7 +16,7 @@ def entropy(reading: Reading) -> float:
     count = len(reading.shares)
     if count == 1:
         return Undefined("one voxel")
-    return log(reading.effective_voxels) / log(count) if count else _NOTHING
+    return log(reading.effective_voxels) / log(count) if count else _nothing(reading)
 
 
 def gini(reading: Reading) -> float:
@@ -28,7 +26,7 @@ def gini(reading: Reading) -> float:
     """
     p = reading.shares
     if not len(p):
-        return _NOTHING
+        return _nothing(reading)
     if reading.ranking.values[0] < 0:
         p = np.sort(p)
     return float(np.arange(1.0 - len(p), len(p), 2) @ p / len(p))
@@ -36,12 +34,16 @@ def gini(reading: Reading) -> float:
 
 def effective_voxels(reading: Reading) -> float:
     """How many voxels a uniform map of the same entropy fills: exp(-sum p ln p)."""
-    return reading.effective_voxels if len(reading.shares) else _NOTHING
+    return reading.effective_voxels if len(reading.shares) else _nothing(reading)
 
 
 def effective_volume(reading: Reading) -> float:
     """The effective voxels in mL, in the plane in cm2. Raises GeometryError where the voxel size is unknown."""
-    return reading.effective_voxels * reading.voxel_ml if len(reading.shares) else _NOTHING
+    return reading.effective_voxels * reading.voxel_ml if len(reading.shares) else _nothing(reading)
+
+
+def _nothing(reading: Reading) -> Undefined:
+    return Undefined(reading.unread or "zero map")
 
 
 METRICS = (

@@ -33,8 +33,13 @@ class Reading:
                 "Map, mask and grid of a reading have one shape.",
                 found=f"{tuple(self.values.shape)}, {tuple(self.mask.shape)} and {self.geometry}",
             )
-        if self.mask.is_floating_point() and not bool(((self.mask >= 0) & (self.mask <= 1)).all()):
-            raise MaskError("A soft mask holds a share per voxel.", expected="values in [0, 1]")
+        shares = self.mask.is_floating_point() and bool(((self.mask >= 0) & (self.mask <= 1)).all())
+        if self.mask.dtype != torch.bool and not shares:
+            raise MaskError(
+                "A mask is true or false at every voxel, or holds a share.",
+                expected="booleans, or floats in [0, 1]",
+                found=f"{self.mask.dtype} from {self.mask.min()} to {self.mask.max()}",
+            )
 
     @property
     def grid(self) -> Geometry:
@@ -68,14 +73,19 @@ class Reading:
         return self.silent
 
     @cached_property
-    def silent(self) -> str:
-        """Why the map says nothing, whatever the annotation, or ""."""
+    def unread(self) -> str:
+        """Why there are no values to count, or ""."""
         values = self.ranking.values
         if not values.size:
             return "the model saw none of this grid"
         if isinf(values[-1]) or isinf(values[0]):
             return "infinite saliency"
-        return "" if values[-1] > 0 else "no positive saliency"
+        return ""
+
+    @cached_property
+    def silent(self) -> str:
+        """Why the map says nothing, whatever the annotation, or ""."""
+        return self.unread or ("" if self.peak > 0 else "no positive saliency")
 
     @cached_property
     def ranking(self) -> Ranking:

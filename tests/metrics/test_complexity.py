@@ -65,7 +65,8 @@ def test_scale_and_sign_change_nothing_and_silence_is_undefined(shape, metric):
     assert metric.fn(reading(-7 * values, spacing)) == pytest.approx(found, rel=1e-5)
     assert metric.span[0] <= found <= metric.span[1]
     assert reason(metric.fn(reading(torch.zeros(shape), spacing))) == "zero map"
-    assert reason(metric.fn(reading(torch.full(shape, torch.nan), spacing))) == "zero map"
+    assert reason(metric.fn(reading(torch.full(shape, torch.nan), spacing))) == "the model saw none of this grid"
+    assert reason(metric.fn(reading(torch.full(shape, torch.inf), spacing))) == "infinite saliency"
 
 
 def test_millilitres_are_refused_where_the_voxel_size_is_unknown():

@@ -82,6 +82,10 @@ def test_a_reading_is_of_one_grid():
         Reading(torch.rand(3, 3), torch.ones(3, 3, dtype=torch.bool), Geometry(np.eye(4), (4, 3)))
     with pytest.raises(MaskError):
         Reading(torch.rand(3, 3), torch.full((3, 3), 2.0))
+    unchecked = Reading(torch.rand(3, 3), torch.ones(3, 3))
+    object.__setattr__(unchecked, "mask", torch.arange(9).reshape(3, 3) % 3)
+    with pytest.raises(MaskError, match="from 0 to 2"):
+        unchecked.__post_init__()
     lost = Reading(torch.rand(3, 3), torch.ones(3, 3, dtype=torch.bool))
     for row in MASKED:
         if row.unit:
