@@ -9,16 +9,17 @@ from medxai.metrics.cohort import Histogram, histogram
 from medxai.metrics.lesions import Lesion, by_lesion
 from medxai.metrics.peaks import Peaks, peaks
 from medxai.metrics.reading import Reading
+from medxai.metrics.spec import Undefined
 from medxai.metrics.thresholds import Sweep, sweep
 
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """The case at every threshold: overlap, levels, and boxes."""
+    """The case at every threshold: overlap, levels, and boxes, or why it has none."""
 
     sweep: Sweep
     histogram: Histogram
-    boxes: BoxCurve
+    boxes: BoxCurve | Undefined
 
 
 @dataclass(frozen=True, eq=False)

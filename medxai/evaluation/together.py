@@ -11,7 +11,7 @@ import numpy as np
 from medxai.evaluation.cohort import Scored
 from medxai.evaluation.parts import Parts
 from medxai.evaluation.score import number
-from medxai.metrics.boxes import box_accuracy, box_accuracy_v2
+from medxai.metrics.boxes import BoxCurve, box_accuracy, box_accuracy_v2
 from medxai.metrics.cohort import BestF1, pooled_average_precision, pooled_best_f1, tuned_fraction
 from medxai.metrics.lesions import Stratum, by_size
 from medxai.metrics.peaks import froc_score
@@ -95,6 +95,8 @@ def _of(finding: str, group: str, own: Sequence[tuple[str, Parts]], seed: int) -
     peaks = [one.peaks for _, one in own if one.peaks is not None]
     undefined = Counter(one.reason for _, one in own if one.reason)
     undefined.update([_NO_SIZE] * (len(own) - len(peaks)))
+    boxes = [one.boxes for one in curves if isinstance(one.boxes, BoxCurve)]
+    undefined.update(f"{one.boxes.reason}: not in box accuracy" for one in curves if isinstance(one.boxes, Undefined))
     lesions = [lesion for _, one in own for lesion in one.lesions or ()]
     return Together(
         finding,
@@ -103,8 +105,8 @@ def _of(finding: str, group: str, own: Sequence[tuple[str, Parts]], seed: int) -
         undefined,
         pooled_best_f1(sweeps),
         pooled_average_precision([one.histogram for one in curves]),
-        box_accuracy([one.boxes for one in curves]),
-        box_accuracy_v2([one.boxes for one in curves]),
+        box_accuracy(boxes),
+        box_accuracy_v2(boxes),
         interval(ious, seed=seed),
         interval(dices, seed=seed),
         froc_score(peaks) if peaks else Undefined(_NO_SIZE),

@@ -6,6 +6,7 @@ boxes is the same in voxels and in millimetres.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from scipy import ndimage
 from medxai.core.geometry import Geometry
 from medxai.core.volume import Mask
 from medxai.errors import MaskError
-from medxai.metrics.places import Voxels, components, region, world
+from medxai.metrics.places import NO_REGION, Voxels, components, region, world
 from medxai.metrics.ranking import Array
 from medxai.metrics.reading import Reading
 from medxai.metrics.spec import MetricSpec, Undefined
@@ -29,29 +30,40 @@ FRACTIONS = tuple(n / 20 for n in range(1, 20))
 OVERLAPS = (0.3, 0.5, 0.7)
 """Overlaps over which the second version of the box accuracy is averaged."""
 
+_FACE = 0.5 + 1e-6
+
 
 def box_in_voxels(geometry: Geometry, start: Sequence[int], stop: Sequence[int]) -> Mask:
-    """The voxels from `start` to one before `stop`, as a mask. Raises MaskError for a box without a voxel."""
+    """The voxels from `start` to one before `stop`, as a mask. Raises MaskError for a box not within the grid."""
+    said = f"voxels {tuple(start)} to {tuple(stop)}"
+    if not len(start) == len(stop) == geometry.ndim or min(start) < 0 or (np.array(stop) > geometry.shape).any():
+        raise _beyond(geometry, said)
     kept = torch.zeros(geometry.shape, dtype=torch.bool)
-    if min(start) < 0:
-        raise MaskError("A box begins within the grid.", found=f"{tuple(start)}")
     kept[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))] = True
-    return _held(kept, geometry, f"voxels {tuple(start)} to {tuple(stop)}")
+    return _held(kept, geometry, said)
 
 
 def box_in_mm(geometry: Geometry, corner: Sequence[float], other: Sequence[float]) -> Mask:
     """The voxels whose centre lies between two opposite corners in patient millimetres (RAS), as a mask.
 
-    The sides of the box follow the patient's axes, whatever the grid does. Raises MaskError for a box without a voxel
-    centre, and GeometryError where the pixel size is unknown.
+    The sides of the box follow the patient's axes, whatever the grid does; in the plane two coordinates may stand for
+    three. Raises MaskError for a box that leaves the voxels of the grid or holds no centre of one, and GeometryError
+    where the pixel size is unknown.
     """
     _ = geometry.spacing_mm
+    said = f"{tuple(corner)} to {tuple(other)} mm"
+    if len(corner) != len(other) or len(corner) not in {geometry.ndim, 3}:
+        raise _beyond(geometry, said)
     axes = [np.arange(n) for n in geometry.shape]
     places = world(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(axes)), geometry)
     ends = np.sort(np.array([corner, other], np.float64), axis=0)
     count = ends.shape[1]
+    corners = np.array([(*corner, *geometry.affine[count:3, 3]) for corner in product(*ends.T)])
+    index = geometry.index(corners)[:, : geometry.ndim]
+    if (index < -_FACE).any() or (index > np.array(geometry.shape) - 1 + _FACE).any():
+        raise _beyond(geometry, said)
     kept = ((places[:, :count] >= ends[0]) & (places[:, :count] <= ends[1])).all(1)
-    return _held(torch.from_numpy(kept.reshape(geometry.shape)), geometry, f"{tuple(corner)} to {tuple(other)} mm")
+    return _held(torch.from_numpy(kept.reshape(geometry.shape)), geometry, said)
 
 
 def boxes_of(voxels: Voxels) -> tuple[list[Box], Array]:
@@ -76,14 +88,16 @@ class BoxCurve:
     any_part: Array
 
 
-def box_curve(reading: Reading, fractions: Sequence[float] = FRACTIONS) -> BoxCurve:
-    """The curve of one case; its truth boxes are those of the parts of the mask. An undefined reading has none."""
+def box_curve(reading: Reading, fractions: Sequence[float] = FRACTIONS) -> BoxCurve | Undefined:
+    """The curve of one case, or why it has none; its truth boxes are those of the parts of the mask."""
     truth, _ = boxes_of(region(reading))
+    if reading.undefined or not truth:
+        return Undefined(reading.undefined or NO_REGION)
     values = reading.values.numpy()
     largest, any_part = [], []
     for fraction in fractions:
         found, sizes = boxes_of(values >= fraction * reading.peak)
-        overlaps = np.array([max((box_iou(box, true) for true in truth), default=0.0) for box in found])
+        overlaps = np.array([max(box_iou(box, true) for true in truth) for box in found])
         largest.append(overlaps[np.argmax(sizes)])
         any_part.append(overlaps.max())
     return BoxCurve(np.asarray(fractions), np.array(largest), np.array(any_part))
@@ -105,13 +119,16 @@ def box_accuracy_v2(cases: Sequence[BoxCurve], overlaps: Sequence[float] = OVERL
 
 def box_iou_at_half_maximum(reading: Reading) -> float:
     """Intersection over union of a part's box of the mask with the box of the largest part of S >= max S / 2."""
-    if reading.undefined:
-        return Undefined(reading.undefined)
-    return float(box_curve(reading, (0.5,)).largest[0])
+    curve = box_curve(reading, (0.5,))
+    return curve if isinstance(curve, Undefined) else float(curve.largest[0])
 
 
 def _best(hits: Sequence[Array]) -> float:
     return float(np.mean(hits, axis=0).max()) if len(hits) else Undefined("no case has a box")
+
+
+def _beyond(geometry: Geometry, said: str) -> MaskError:
+    return MaskError("This box does not lie within the grid.", expected=f"a box within {geometry}", found=said)
 
 
 def _held(kept: torch.Tensor, geometry: Geometry, said: str) -> Mask:

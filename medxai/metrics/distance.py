@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from medxai.metrics.places import Points, nearest, peak_voxels, region, world
+from medxai.metrics.places import NO_REGION, Points, nearest, peak_voxels, region, world
 from medxai.metrics.reading import Reading
 from medxai.metrics.spec import MetricSpec, Undefined
 from medxai.shapes import Map
@@ -69,7 +69,7 @@ def _undefined(reading: Reading) -> Undefined | None:
     _ = reading.spacing_mm
     if reading.undefined:
         return Undefined(reading.undefined)
-    return None if region(reading).any() else Undefined("no voxel of the mask is one half or more")
+    return None if region(reading).any() else Undefined(NO_REGION)
 
 
 def _from_peak(reading: Reading) -> Points | Undefined:

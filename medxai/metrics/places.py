@@ -16,6 +16,7 @@ Points = NDArray[Any]
 Voxels = NDArray[Any]
 Indices = NDArray[Any]
 
+NO_REGION = "no voxel of the mask is one half or more"
 _MOST_TIES = 20_000
 _FEW = 0.01
 

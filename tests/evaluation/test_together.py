@@ -39,6 +39,15 @@ def test_one_case_without_a_pixel_size_leaves_the_others_their_peaks(capsys):
     assert "recall" in said
 
 
+def test_a_case_whose_mask_has_no_box_is_counted_and_no_miss():
+    whole = [case(number, "mm") for number in range(3)]
+    faint = Reading(torch.rand(30, 30), torch.full((30, 30), 0.25), Geometry(np.diag([2.0, 2, 1, 1]), (30, 30)))
+    (alone,), (row,) = together(whole), together([*whole, replace(case(3, "mm"), parts=parts_of(faint))])
+    assert (row.box_accuracy, row.box_accuracy_v2) == (alone.box_accuracy, alone.box_accuracy_v2)
+    why = "no voxel of the mask is one half or more: not in box accuracy"
+    assert (row.cases, dict(row.undefined)) == (4, {why: 1})
+
+
 def test_where_no_pixel_size_is_known_no_table_of_sizes_is_printed(capsys):
     (row,) = together([case(number, "unknown") for number in range(2)])
     assert isnan(row.froc)

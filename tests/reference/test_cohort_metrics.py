@@ -15,6 +15,7 @@ from medxai.metrics.localisation import auroc, mass_in_mask
 from medxai.metrics.permutation import permutation
 from medxai.metrics.reading import Reading
 from medxai.metrics.shape import shape
+from medxai.metrics.spec import reason
 from medxai.metrics.thresholds import sweep
 
 GRID = Geometry(np.diag([2.0, 1.0, 3.0, 1.0]), (10, 12, 8))
@@ -58,10 +59,40 @@ def test_boxes_become_masks():
     assert torch.equal(boxes.box_in_mm(GRID, (9.9, 2.1, 20.9), (2.1, 5.9, 9.1)).data, inside)
     with pytest.raises(MaskError):
         boxes.box_in_mm(GRID, (100.0, 0, 0), (120.0, 5, 5))
-    with pytest.raises(MaskError):
-        boxes.box_in_voxels(GRID, (-1, 0, 0), (3, 3, 3))
+    with pytest.raises(MaskError, match="holds no voxel"):
+        boxes.box_in_mm(GRID, (4.1, 3.0, 12.0), (5.9, 5.0, 18.0))
+    with pytest.raises(MaskError, match="holds no voxel"):
+        boxes.box_in_voxels(GRID, (5, 5, 5), (2, 8, 8))
     with pytest.raises(GeometryError):
         boxes.box_in_mm(Geometry(np.eye(4), (4, 4), "unknown"), (0.0, 0), (1.0, 1))
+
+
+@pytest.mark.parametrize(
+    ("first", "last"), [((-2, 0, 0), (3, 3, 3)), ((8, 0, 0), (99, 4, 4)), ((0, 0), (5, 5)), ((0, 0, 0), (5, 5))]
+)
+def test_a_box_beyond_the_grid_or_of_other_axes_is_refused(first, last):
+    """In millimetres its faces may touch those of the outermost voxels."""
+    for box in (boxes.box_in_voxels, boxes.box_in_mm):
+        with pytest.raises(MaskError, match="does not lie within the grid"):
+            box(GRID, first, last)
+    assert bool(boxes.box_in_voxels(GRID, (0, 0, 0), GRID.shape).data.all())
+    faces = GRID.world(np.array([(-0.5,) * 3, np.array(GRID.shape) - 0.5])).tolist()
+    assert bool(boxes.box_in_mm(GRID, *faces).data.all())
+
+
+def test_a_box_in_the_plane_has_two_coordinates_or_three():
+    film = Geometry(np.array([[2.0, 0, 0, 5], [0, 2, 0, 5], [0, 0, 1, 7], [0, 0, 0, 1]]), (8, 6))
+    inside = boxes.box_in_mm(film, (8.0, 8.0), (12.0, 12.0)).data
+    assert inside.nonzero().tolist() == [[2, 2], [2, 3], [3, 2], [3, 3]]
+    assert torch.equal(boxes.box_in_mm(film, (8.0, 8.0, 6.0), (12.0, 12.0, 8.0)).data, inside)
+    with pytest.raises(MaskError, match="does not lie within"):
+        boxes.box_in_mm(film, (8.0, 8.0), (12.0, 18.0))
+
+
+def test_a_mask_without_a_half_has_no_box():
+    faint = Reading(torch.rand(20, 20), torch.full((20, 20), 0.25))
+    assert reason(boxes.box_iou_at_half_maximum(faint)) == "no voxel of the mask is one half or more"
+    assert reason(boxes.box_curve(faint.against(torch.zeros(20, 20)))) == "empty mask"
 
 
 def test_box_overlap_by_hand():
