@@ -82,7 +82,7 @@ def evaluate_reading(
     """The scores of a map that was read at the voxels of `mask`; raises MaskError as `evaluate`."""
     pairing = belonging(saliency.source, mask, options)
     share = _share_seen(reading, mask)
-    remarks = (*saliency.provenance.notices, *mask.notices, *pairing, *_remarks(reading, mask, share))
+    remarks = (*saliency.provenance.notices, *mask.notices, *pairing, *chance.notices, *_remarks(reading, mask, share))
     size = reading.mask_size if mask.data.is_floating_point() else int(reading.mask_size)
     return Evaluation(_scores(specs, Rows(reading, chance), degenerate(saliency)), size, share, remarks)
 

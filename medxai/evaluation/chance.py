@@ -9,7 +9,7 @@ from medxai.core.resample import read_on
 from medxai.core.saliency import Saliency
 from medxai.core.volume import Volume
 from medxai.errors import GeometryError
-from medxai.evaluation.prior import on_axes_of
+from medxai.evaluation.prior import on_axes_of, points_somewhere
 from medxai.metrics import chance
 from medxai.metrics.permutation import permutation
 from medxai.metrics.reading import Reading
@@ -22,9 +22,10 @@ class Chance:
     """What to compare with besides a uniform map and a centre prior.
 
     `image` adds the map of its edges and that of the body in it; `others`, saliency of other patients for the same
-    target (or plain maps whose axes run as the annotation's, as of `medxai.evaluation.prior`), adds their mean; `noise`
-    adds a map of random values; `places` lays the finding at that many other places of the field and states the share
-    of them that score as well.
+    target (or plain maps whose axes run as the annotation's, as of `medxai.evaluation.prior`), adds their mean, from
+    which a degenerate map, one that is not finite and one that is nowhere positive are left out; `noise` adds
+    a map of random values; `places` lays the finding at that many other places of the field and states the share of
+    them that score as well.
     """
 
     image: Volume | None = None
@@ -32,6 +33,18 @@ class Chance:
     noise: bool = False
     places: int = 0
     seed: int = 0
+
+    @cached_property
+    def pointing(self) -> tuple[Saliency | Map, ...]:
+        """The maps of other patients that are in their mean."""
+        return tuple(one for one in self.others if points_somewhere(one))
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """How many maps of other patients are not."""
+        left, told = len(self.others) - len(self.pointing), len(self.others)
+        why = "degenerate, not finite or nowhere positive"
+        return (f"{left} of {told} maps of other patients not in their mean: {why}",) if left else ()
 
 
 UNIFORM_AND_CENTRE = Chance()
@@ -56,8 +69,8 @@ class Rows:
             mean = read_on(asked.image.data.float().mean(0), asked.image.geometry, grid)
             maps["edges"] = chance.edges(values, mean, grid.spacing)
             maps["body"] = chance.body(values, mean)
-        if asked.others:
-            laid = [on_axes_of(self.reading.grid, one) if isinstance(one, Saliency) else one for one in asked.others]
+        if asked.pointing:
+            laid = [on_axes_of(self.reading.grid, one) if isinstance(one, Saliency) else one for one in asked.pointing]
             maps["others"] = chance.others(values, laid)
         if asked.noise:
             maps["noise"] = chance.noise(values, asked.seed)

@@ -88,17 +88,25 @@ class Prior:
 
 
 def prior(maps: Iterable[tuple[str, Saliency]]) -> Prior:
-    """The prior of maps with their patients; one that is degenerate or nowhere positive adds nothing."""
+    """The prior of maps with their patients; one that does not point somewhere adds nothing."""
     sums: defaultdict[Extent, dict[str, Map]] = defaultdict(dict)
     for patient, saliency in maps:
+        if not points_somewhere(saliency):
+            continue
         extent, positive = Extent.of_map(saliency), saliency.data.nan_to_num(nan=0.0).clamp(min=0)
         plain = _along(positive, saliency.geometry.axcodes, extent.lines)
         cells = _POOL[plain.ndim](plain[None, None], (CELLS,) * plain.ndim)[0, 0]
-        if saliency.status.ok and bool(cells.isfinite().all()) and float(cells.sum()) > 0:
-            own = sums[extent]
-            own[patient] = own.get(patient, 0) + cells / cells.sum()
+        own = sums[extent]
+        own[patient] = own.get(patient, 0) + cells / cells.sum()
     others = {(patient, extent): rest for extent, own in sums.items() for patient, rest in _others(own).items()}
     return Prior(others, {extent: torch.stack(list(own.values())).sum(0) for extent, own in sums.items()})
+
+
+def points_somewhere(other: Saliency | Map) -> bool:
+    """Whether a map is not degenerate and has a positive mass that is finite; NaN is what the model did not see."""
+    values, ok = (other.data, other.status.ok) if isinstance(other, Saliency) else (other, True)
+    mass = float(values.nan_to_num(nan=0.0, posinf=torch.inf).clamp(min=0).sum())
+    return ok and torch.finfo(values.dtype).tiny < mass < torch.inf
 
 
 def _others(sums: Mapping[str, Map]) -> dict[str, Map | None]:

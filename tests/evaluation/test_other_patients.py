@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from medxai.cli.app import app
 from medxai.core.geometry import Geometry
 from medxai.core.resample import read_on
-from medxai.core.saliency import Provenance, Saliency
+from medxai.core.saliency import Provenance, Saliency, Status
 from medxai.core.volume import Case, Mask
 from medxai.errors import GeometryError
 from medxai.evaluation import Chance, evaluate
@@ -95,8 +95,25 @@ def test_axes_are_turned_and_planes_are_told_apart():
         reoriented(values[0], "PL", "AS")
 
 
-def saliency(values, grid, seen=None):
-    return Saliency(values, grid, seen or grid, Provenance("test", {}, "", "", (), "", "", 0, "", 0.0, {}))
+def saliency(values, grid, seen=None, status=""):
+    told = Provenance("test", {}, "", "", (), "", "", 0, "", 0.0, {})
+    return Saliency(values, grid, seen or grid, told, Status(status))
+
+
+def test_a_map_that_points_nowhere_is_in_no_mean_and_is_counted():
+    """A degenerate map, one nowhere positive and plain values that are infinite, also beside one that points."""
+    values = torch.from_numpy(spot(1).get_fdata(dtype=np.float32))
+    sound, silent = saliency(torch.rand(SHAPE), GRID), saliency(-values, GRID)
+    poor = [saliency(values, GRID, status="dead"), silent, torch.full(SHAPE, torch.inf)]
+    asked = saliency(values, GRID), Mask(values > 0, GRID), ["auroc"]
+    alone = evaluate(*asked, chance=Chance(others=(sound,)))
+    assert alone.notices == ()
+    for others in (*([one] for one in poor), poor):
+        beside, bare = (evaluate(*asked, chance=Chance(others=(*more, *others))) for more in ([sound], []))
+        assert beside["auroc"] == alone["auroc"]
+        assert beside.notices[0].startswith(f"{len(others)} of {len(others) + 1} maps of other patients")
+        assert "others" not in bare["auroc"].chance
+    assert prior([("a", poor[0]), ("b", silent)]).whole == {}
 
 
 def test_the_prior_of_a_patient_is_the_sum_over_all_others():
