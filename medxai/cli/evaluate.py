@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from medxai.core.saliency import Saliency
     from medxai.core.volume import Mask, Volume
     from medxai.evaluation import Evaluation, Score
+    from medxai.evaluation.agreement import Agreement
     from medxai.evaluation.asking import Asking
     from medxai.metrics.atlas import Structure
 
@@ -173,10 +174,9 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
         scored = evaluate_labels(found, drawn, told, options, preset, chance, within)
         repeats = {f"again {n}": medxai.load_overlay(path, options.nan) for n, path in enumerate(again or (), 1)}
         changes = sensitivity_to(found, repeats, next(iter(drawn.values())).geometry)
-        repeated = {name: _plain(asdict(row)) for name, row in changes.items()}
         step("asking")
         answered = _answered(found, shown, asking, asked, within, preset)
-    _show(scored, answered, removal, repeated, [path.name for path in again or ()], shared, as_json)
+    _show(scored, answered, removal, changes, [path.name for path in again or ()], shared, as_json)
 
 
 def _answered(
@@ -216,14 +216,14 @@ def _show(
     scored: "Mapping[str, Evaluation]",
     asked: "tuple[Sequence[Score], Sequence[str]]",
     removal: Mapping[str, str],
-    repeated: Mapping[str, Mapping[str, Any]],
+    repeated: "Mapping[str, Agreement]",
     files: Sequence[str],
     shared: "tuple[Sequence[Structure], Sequence[str]]",
     as_json: bool,
 ) -> None:
     (answers, foreign), (structures, remarks) = asked, shared
     from medxai.cli import names
-    from medxai.cli.report import print_json, print_table, show_evaluation, show_scores
+    from medxai.cli.report import in_decimals, print_json, print_table, show_evaluation, show_scores
 
     removal = {part: names.said(named, sys.stdout.isatty()) for part, named in removal.items()}
     if as_json:
@@ -232,7 +232,7 @@ def _show(
         whole |= {"asked": [score.as_dict() for score in answers]} if answers else {}
         whole |= {"asked_notices": list(foreign)} if foreign else {}
         whole |= {"removal": removal} if removal else {}
-        whole |= {"again": repeated} if repeated else {}
+        whole |= {"again": {name: _plain(asdict(row)) for name, row in repeated.items()}} if repeated else {}
         whole |= {"structures": [_plain(asdict(row)) for row in structures]} if structures else {}
         whole |= {"structures_notices": list(remarks)} if remarks else {}
         print_json(whole)
@@ -253,7 +253,8 @@ def _show(
     if repeated:
         typer.echo("the same case again:")
         shown = [names.said(file, sys.stdout.isatty()) for file in files]
-        print_table([{"map": n, "file": file, **repeated[n]} for n, file in zip(repeated, shown, strict=True)])
+        rows = zip(repeated.items(), shown, strict=True)
+        print_table([{"map": name, "file": file, **in_decimals(asdict(row))} for (name, row), file in rows])
     print_structures(structures, remarks)
 
 

@@ -61,7 +61,7 @@ class Judged:
 def judge(table: Path, asked: Judged, as_json: bool) -> None:
     """Print the criteria. Raises UsageError for half of a question, and for several findings: one target is asked."""
     from medxai.cli.progress import steps
-    from medxai.cli.report import print_json, print_table, said
+    from medxai.cli.report import in_decimals, print_json, print_table
     from medxai.errors import UsageError
 
     others = asked.others()
@@ -92,8 +92,7 @@ def judge(table: Path, asked: Judged, as_json: bool) -> None:
         print_json({"criteria": known})
         return
     verdict = {True: "met", False: "not met", None: "not judged"}
-    columns = ({**row, "met": verdict[row["met"]]} for row in rows)
-    print_table([{k: said(v) if isinstance(v, float) else v for k, v in row.items()} for row in columns])
+    print_table([in_decimals({**row, "met": verdict[row["met"]]}) for row in rows])
     typer.echo("utility: average precision beside the prevalence; the others: SSIM beside that of random pairs of maps")
 
 

@@ -33,7 +33,7 @@ def print_structures(rows: "Sequence[Structure]", notices: Sequence[str]) -> Non
                 "lift": said(row.lift),
                 "voxels": str(row.voxels),
                 "mL (cm2 of a film)": said(row.size) if sized else "",
-                "share per mL (cm2)": f"{row.per_size:.3g}" if sized else "",
+                "share per mL (cm2)": said(row.per_size, ".3g") if sized else "",
             }
             for row in sorted(rows, key=lambda row: 0 if isnan(row.share) else -row.share)
         ]

@@ -81,9 +81,14 @@ def _cell(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def said(value: float) -> str:
-    """A number of three decimals, or that it is undefined."""
-    return "undefined" if isnan(value) else f"{value:.3f}"
+def said(value: float, form: str = ".3f") -> str:
+    """A number, of three decimals unless told otherwise, or that it is undefined."""
+    return "undefined" if isnan(value) else format(value, form)
+
+
+def in_decimals(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row whose fractions are `said`."""
+    return {key: said(value) if isinstance(value, float) else value for key, value in row.items()}
 
 
 def p_value(value: float) -> str:

@@ -18,7 +18,8 @@ def structures(
     With a `domain` within it alone. All shares of a degenerate map are undefined.
 
     Raises MaskError for labels that are no integers or of several channels, and where atlas and image do not belong
-    together (of `options` count `strict_grid` and `other_grid`), and GeometryError for a domain on another grid.
+    together (of `options` count `strict_grid` and `other_grid`) or the model saw none of it, and GeometryError for a
+    domain on another grid.
     """
     labels = atlas.data[0]
     if len(atlas.data) > 1 or not torch.equal(labels, labels.round()):
@@ -37,5 +38,13 @@ def structures(
     values = saliency.on(atlas.geometry)
     if domain is not None:
         values = values.masked_fill(~domain.data, torch.nan)
+    if bool(values.isnan().all()):
+        raise MaskError(
+            "The model sees no voxel of this atlas.",
+            expected="an atlas of the image, and where there is a domain, one within it",
+            found=f"{atlas.geometry}",
+            remedy="Check that image and atlas are of the same patient and frame of reference.",
+            code="M09",
+        )
     known = values if saliency.status.ok else values * 0
     return by_structure(known, labels.long(), atlas.geometry), notices

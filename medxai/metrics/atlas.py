@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 from jaxtyping import Integer
@@ -39,7 +40,7 @@ def by_structure(
 ) -> tuple[Structure, ...]:
     """One row per label that occurs, 0 (everything else) among them; voxels that the model never saw count nowhere.
 
-    The shares sum to 1. A map without positive mass has no shares.
+    The shares sum to 1. A map without positive mass has no shares, nor has one with infinite values.
     """
     if labels.shape != values.shape:
         raise GeometryError(
@@ -60,13 +61,18 @@ def by_structure(
         size = float(voxels[n] * unit)
         name = (names or {}).get(int(label), "elsewhere" if label == 0 else str(label))
         strength = _part(absolute, n, "no saliency")
-        lift = share / float(voxels[n] / voxels.sum())
-        rows.append(Structure(int(label), name, share, strength, int(voxels[n]), lift, size, share / size))
+        lift = _over(share, float(voxels[n] / voxels.sum()))
+        rows.append(Structure(int(label), name, share, strength, int(voxels[n]), lift, size, _over(share, size)))
     return tuple(rows)
 
 
 def _part(mass: NDArray[np.float64], n: int, otherwise: str) -> float:
-    return float(mass[n] / mass.sum()) if mass.sum() > 0 else Undefined(otherwise)
+    total = mass.sum()
+    return float(mass[n] / total) if 0 < total < inf else Undefined("infinite saliency" if total else otherwise)
+
+
+def _over(share: float, size: float) -> float:
+    return share if isinstance(share, Undefined) else share / size
 
 
 def _unit(geometry: Geometry | None, ndim: int) -> float:

@@ -1,6 +1,7 @@
 """What a way of scoring cannot use is refused by name; two repeats of a case are two, and stay unnamed."""
 
 import json
+import re
 import sys
 
 import nibabel as nib
@@ -104,3 +105,5 @@ def test_repeats_of_one_name_are_two_and_stay_unnamed(tmp_path, monkeypatch):
         shown = CliRunner().invoke(app, words, catch_exceptions=False).stdout
         assert ("DOE JANE" in shown) == named
         assert "again 2" in shown
+        assert "1.000" in shown
+        assert not re.search(r"\d\.\d{4}", shown)

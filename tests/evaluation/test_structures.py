@@ -1,6 +1,7 @@
 """The table of structures tells how the atlas lies, and asks within the domain alone."""
 
 import json
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -9,11 +10,13 @@ import torch
 from typer.testing import CliRunner
 
 from medxai.cli.app import app
+from medxai.cli.evaluate_atlas import print_structures
 from medxai.core.geometry import Geometry
 from medxai.core.saliency import Provenance, Saliency
 from medxai.core.volume import Mask, Volume
 from medxai.errors import GeometryError, MaskError
 from medxai.evaluation.structures import structures
+from medxai.metrics.atlas import by_structure
 
 SHAPE = (8, 6, 4)
 GRID = Geometry(np.diag([2.0, 2.0, 3.0, 1.0]), SHAPE)
@@ -47,6 +50,15 @@ def test_what_is_wrong_with_an_atlas_is_said_of_the_atlas():
     assert "mask" not in str(refused.value)
 
 
+def test_an_atlas_of_which_the_model_saw_nothing_is_refused():
+    away = Geometry(GRID.affine + np.eye(4, k=3) * 400, (9, 6, 4))
+    atlas = Volume(torch.ones(1, 9, 6, 4), away)
+    with pytest.raises(MaskError, match="sees no voxel of this atlas"):
+        structures(replace(saliency(), source=None), atlas)
+    with pytest.raises(MaskError, match="M09"):
+        structures(saliency(), Volume(left_is_one()[None], GRID), domain=Mask(torch.zeros(SHAPE).bool(), GRID))
+
+
 def test_within_a_domain_the_shares_are_of_what_lies_in_it():
     inside = torch.zeros(SHAPE, dtype=torch.bool)
     inside[2:5, 1:4] = True
@@ -57,6 +69,13 @@ def test_within_a_domain_the_shares_are_of_what_lies_in_it():
     assert sum(row.voxels for row in rows) == int(inside.sum())
     with pytest.raises(GeometryError, match="Domain and atlas"):
         structures(found, Volume(left_is_one()[None], FLIPPED), domain=Mask(inside, GRID))
+
+
+def test_what_a_map_gives_nowhere_is_printed_as_undefined(capsys):
+    print_structures(by_structure(torch.zeros(SHAPE), left_is_one().long(), GRID), ())
+    shown = capsys.readouterr().out
+    assert "nan" not in shown
+    assert shown.count("undefined") == 2 * 4
 
 
 def test_the_command_line_prints_and_writes_both(tmp_path):

@@ -140,7 +140,9 @@ def test_structures_share_what_the_map_gives():
     assert rows[2].absolute_share == pytest.approx(4 * 96 / (mass + 4 * 96))
     assert rows[2].size == pytest.approx(96 * 6 / 1000)
     assert rows[7].lift == pytest.approx(rows[7].share / ((5 * 96 - 1) / 959))
-    assert np.isnan([row.share for row in by_structure(torch.zeros(10, 12, 8), labels)]).all()
+    for wrong, why in ((0.0, "no positive saliency"), (torch.inf, "infinite saliency")):
+        for row in by_structure(torch.full((10, 12, 8), wrong), labels, GRID):
+            assert {reason(value) for value in (row.share, row.lift, row.per_size)} == {why}
     with pytest.raises(GeometryError):
         by_structure(values, labels[1:])
 
