@@ -130,7 +130,8 @@ def read_lines(path: Path, needed: Sequence[str]) -> tuple[Line, ...]:
         words.setdefault("case", unnamed.setdefault(drawn, f"case {len(unnamed) + 1}"))
         line = Line(number, places, words)
         if patients.setdefault(line.case, line.patient) != line.patient:
-            raise InputError("A case has one patient.", found=f"row {number} with another")
+            remedy = "" if "case" in cells else "Name the cases of an annotation that patients share in a column case."
+            raise InputError("A case has one patient.", found=f"row {number} with another", remedy=remedy)
         lines.append(line)
     if not lines:
         raise InputError("The table has no row.", expected=known)
@@ -208,6 +209,7 @@ def _print(rows: "Sequence[CohortRow]", pairs: "Sequence[Contrast]") -> None:
                 "mean [95 %] by patient": str(row.mean),
                 "unit": row.unit,
                 **{f"chance: {name}": said(row.chance[name]) if name in row.chance else "" for name in chance},
+                "p <= 0.05": f"{row.low_p} of {row.with_p} cases" if row.with_p else "",
                 "undefined": reasons(row.undefined),
                 "with penalties": said(row.charged) if row.undefined and row.charged == row.charged else "",
             }

@@ -230,6 +230,7 @@ def test_one_group_is_not_compared(tmp_path):
         (["saliency", "mask", "label"], [["a.nii.gz", "b.nii.gz", "one"]], "Found 'one'"),
         (["saliency", "mask"], [["bad.csv", "bad.csv"], ["bad.csv", "b.nii.gz"]], "Row 3, column mask"),
         (["saliency", "mask", "patient"], [["a", "m", "p"], ["b", "m", "q"]], "one patient"),
+        (["saliency", "mask", "patient"], [["a", "m", "p"], ["b", "m", "q"]], "Name the cases"),
     ],
 )
 def test_a_table_that_cannot_be_read_is_refused(tmp_path, head, rows, said):
