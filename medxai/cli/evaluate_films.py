@@ -1,14 +1,15 @@
 """The table of CheXlocalize: a folder of map files against one annotation file."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from medxai.evaluation.films import FindingRow, Tuning
+    from medxai.evaluation.film_table import FindingRow, Overall
+    from medxai.evaluation.films import Tuning
 
 _PANEL = "Folder of chest-film maps"
 TuneMaps = Annotated[
@@ -47,7 +48,8 @@ def score_folder(asked: Films, seed: int, as_json: bool) -> None:
         raise UsageError("Thresholds cannot be tuned.", expected="--tune-maps with --tune-truth")
     with steps(3) as step:
         step("loading")
-        from medxai.evaluation.films import film_table, mean_over_findings, score_films
+        from medxai.evaluation.film_table import film_table, mean_over_findings
+        from medxai.evaluation.films import score_films
         from medxai.io.chexlocalize import read_annotations, read_points
         from medxai.metrics.chexlocalize import THRESHOLDS
 
@@ -61,20 +63,17 @@ def score_folder(asked: Films, seed: int, as_json: bool) -> None:
         if tuning is not None:
             tuning.refuse(found.scores)
         rows = film_table(found.scores, seed)
-    hit, iou, left = mean_over_findings(rows)
+    overall = mean_over_findings(rows)
     if as_json:
-        overall = {"hit": None if isnan(hit) else hit, "iou": None if isnan(iou) else iou, "left_out": list(left)}
-        table = {"findings": [row.as_dict() for row in rows], "mean_over_findings": overall}
+        table = {"findings": [row.as_dict() for row in rows], "mean_over_findings": overall.as_dict()}
         print_json(table | {"films_without_annotation": len(found.left_out)} | _chosen(tuning))
         return
-    _print(rows, tuning)
+    _print(rows, overall, tuning)
     for left_out, use in ((found.left_out, "scored"), (frozenset() if tuning is None else tuning.left_out, "tuned on")):
         if left_out:
             typer.echo(f"note: films with maps but no annotation, not {use}: {len(left_out)}")
-    if not isnan(hit):
-        typer.echo(f"mean over the findings with 10 or more annotated films: hit rate {hit:.3f}, mIoU {iou:.3f}")
-    if left:
-        typer.echo(f"note: left out of the mean, too few annotated films: {', '.join(left)}")
+    if overall.left_out:
+        typer.echo(f"note: left out of the mean, too few annotated films: {', '.join(overall.left_out)}")
 
 
 def _tuned(asked: Films) -> "Tuning | None":
@@ -97,23 +96,40 @@ def _chosen(tuning: "Tuning | None") -> dict[str, Any]:
     return {"tuned": chosen | {"films_without_annotation": len(tuning.left_out)}}
 
 
-def _print(rows: "tuple[FindingRow, ...]", tuning: "Tuning | None") -> None:
-    from medxai.cli.report import print_table
+def _print(rows: "tuple[FindingRow, ...]", overall: "Overall", tuning: "Tuning | None") -> None:
+    from medxai.cli.report import print_table, said
+    from medxai.evaluation.film_table import COLUMNS
 
-    print_table(
-        [
-            {
-                "finding": row.finding,
-                "films": row.films,
-                "annotated": row.annotated,
-                "hit rate": str(row.hit),
-                "mIoU (Otsu)": str(row.iou),
-                "mIoU (tuned thresholds)": str(row.iou_tuned),
-                "threshold": "" if tuning is None else tuning.thresholds.get(row.finding, "none"),
-                "shown above": "" if tuning is None else tuning.cutoffs.get(row.finding, "none"),
-                "reader's hit rate": str(row.reader) if row.reader.cases else "",
-                "behind the reader": str(row.behind) if row.reader.cases else "",
-            }
-            for row in rows
-        ]
-    )
+    lines = [line for row in rows for line in _lines(row, tuning)]
+    if len(overall.left_out) < len(rows):
+        blank = dict.fromkeys(lines[0], "") | {"finding": "mean over findings"}
+        for name, title in COLUMNS.items():
+            lines.append(blank | {"score": title, "mean": said(overall.means[name])} | _beside(overall.chance[name]))
+    print_table(lines)
+
+
+def _lines(row: "FindingRow", tuning: "Tuning | None") -> list[dict[str, Any]]:
+    """A line per score of a finding and, where a reader's points were given, two of the reader."""
+    from medxai.evaluation.film_table import COLUMNS
+
+    finding = {"finding": row.finding, "films": row.films, "annotated": row.annotated}
+    lines = [
+        finding
+        | {"score": title, "mean": str(row.columns[name].mean)}
+        | _beside(row.columns[name].chance)
+        | {
+            "undefined": row.columns[name].undefined,
+            "threshold": "" if tuning is None else tuning.thresholds.get(row.finding, "none"),
+            "shown above": "" if tuning is None else tuning.cutoffs.get(row.finding, "none"),
+        }
+        for name, title in COLUMNS.items()
+    ]
+    blank = dict.fromkeys(lines[0], "") | finding
+    beside = {"reader's hit rate": row.reader, "behind the reader": row.behind} if row.reader.cases else {}
+    return lines + [blank | {"score": title, "mean": str(stated)} for title, stated in beside.items()]
+
+
+def _beside(chance: Mapping[str, float]) -> dict[str, str]:
+    from medxai.cli.report import said
+
+    return {f"chance: {name}": said(value) for name, value in chance.items()}

@@ -1,76 +1,58 @@
-"""A folder of chest-film maps against CheXlocalize annotations: its table as published, and by patient."""
+"""Chest-film maps against CheXlocalize annotations, film by film, beside maps that know nothing; and the tuning."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from math import inf, isnan, nan
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import torch
 
-from medxai.errors import InputError
+from medxai.errors import GeometryError, InputError
 from medxai.io.chexlocalize import Annotations, FilmMap, Points, patient_of, read_film_map
-from medxai.metrics import chexlocalize
-from medxai.metrics.spec import Undefined, reason
+from medxai.metrics import chance, chexlocalize
+from medxai.metrics.spec import Undefined
 from medxai.shapes import Map, MaskArray
-from medxai.statistics.interval import Interval, film_decrease, film_interval, interval
-from medxai.statistics.sample import FEWEST, Sample, Summary, sample, summary
 
 CUTOFFS = tuple(n / 10 for n in range(9))
 """Probabilities among which the authors chose the one at or below which no region is shown."""
 
 _NO_READER = Undefined("no reader's points were given")
+_NO_THRESHOLD = Undefined("no threshold for this finding")
+_NOT_SHOWN = Undefined("probability at or below the cutoff")
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """How a map lies on the annotation of a film: whether its maximum hits, and three overlaps.
+
+    `hit` is undefined for a constant map. `iou` is of Otsu's region and `iou_tuned` of the finding's threshold, both
+    undefined where map or annotation is empty; `iou_all` is of Otsu's region too, but undefined only where both are.
+    """
+
+    hit: float
+    iou: float
+    iou_tuned: float
+    iou_all: float
 
 
 @dataclass(frozen=True, slots=True)
 class FilmScore:
-    """One finding on one film: the model's probability, whether it is annotated, the hit, and three overlaps.
+    """One finding on one film: the model's probability, whether it is annotated, the map's alignment and chance.
 
-    `iou` is of Otsu's region and `iou_tuned` of the finding's threshold, both undefined where map or annotation is
-    empty; `iou_all` is of Otsu's region too, but undefined only where both are. `reader` is a reader's hit.
+    `hit_published` counts the first pixel of a constant map. `chance` is the alignment of a `uniform` map, a point
+    drawn at random and the whole film as region, and of a Gaussian in the `centre`. `reader` is a reader's hit.
     """
 
     film: str
     finding: str
     probability: float
     annotated: bool
-    hit: float
-    iou: float
-    iou_tuned: float
-    iou_all: float
+    found: Alignment
+    hit_published: float
+    chance: Mapping[str, Alignment] = field(default_factory=dict)
     reader: float = _NO_READER
-
-
-@dataclass(frozen=True, slots=True)
-class FindingRow:
-    """One finding over all films: hit rate and mean overlap, each by patient and as published.
-
-    `reader` is the hit rate of a reader's points and `behind` the part of it that the map falls short of, as published.
-    """
-
-    finding: str
-    films: int
-    annotated: int
-    hit: Interval
-    hit_published: Interval
-    iou: Interval
-    iou_published: Interval
-    iou_tuned: Interval
-    undefined: Summary
-    reader: Interval
-    behind: Interval
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        columns = ["hit", "hit_published", "iou", "iou_published", "iou_tuned"]
-        columns += ["reader", "behind"] if self.reader.cases else []
-        return {
-            "finding": self.finding,
-            "films": self.films,
-            "annotated": self.annotated,
-            **{name: getattr(self, name).as_dict() for name in columns},
-            "iou_undefined": dict(self.undefined.undefined),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,25 +73,30 @@ def score_films(
     """Every map of an annotated film, read one after the other; other films have no truth and are left out, named.
 
     `thresholds` are those tuned by the authors unless others are given; where the probability is not above the
-    finding's value in `cutoffs` there is no region. `points` are where a reader saw the findings. Raises InputError for
-    a map twice, and where no film is annotated.
+    finding's value in `cutoffs` there is no region, of map and chance alike. `points` are where a reader saw the
+    findings. Raises InputError for a map that cannot be read, for a map twice, and where no film is annotated, and
+    GeometryError for a map of a film of another size than the annotated one.
     """
     found, left_out = [], set[str]()
+    prior = lru_cache(maxsize=1)(_centre)  # the maps of a film follow each other
     for one, values, mask in _annotated(maps, truth, left_out):
         shown = one.probability > (cutoffs or {}).get(one.finding, -inf)
-        region = chexlocalize.otsu_region(values) & shown
-        tuned = chexlocalize.region_above(values, thresholds.get(one.finding, nan)) & shown
+        threshold = thresholds.get(one.finding)
+        whole, (middle, region) = torch.ones_like(mask), prior(one.shape)
+        annotated = int(mask.count_nonzero())
+        share = annotated / mask.numel() if annotated else Undefined("empty mask")
+        own = chexlocalize.hit(values, mask), chexlocalize.otsu_region(values), _above(values, threshold)
+        centre = chexlocalize.hit(middle, mask), region, _above(middle, threshold)
         said = _NO_READER if points is None else chexlocalize.human_hit(points.of(one.film, one.finding), mask)
         found.append(
             FilmScore(
                 one.film,
                 one.finding,
                 one.probability,
-                bool(mask.any()),
-                chexlocalize.hit(values, mask),
-                chexlocalize.iou(region, mask),
-                chexlocalize.iou(tuned, mask),
-                chexlocalize.iou(region, mask, found_only=False),
+                annotated > 0,
+                _aligned(*own, mask, shown),
+                chexlocalize.hit(values, mask, published=True),
+                {"uniform": _aligned(share, whole, whole, mask, shown), "centre": _aligned(*centre, mask, shown)},
                 said,
             )
         )
@@ -146,8 +133,8 @@ def tune(maps: Iterable[Path], truth: Annotations) -> Tuning:
     left_out = set[str]()
     for one, values, mask in _annotated(maps, truth, left_out):
         region = chexlocalize.otsu_region(values)
-        overlap = chexlocalize.iou(region, mask, found_only=False)
-        score = FilmScore(one.film, one.finding, one.probability, bool(mask.any()), nan, nan, nan, overlap)
+        overlap = Alignment(nan, nan, nan, chexlocalize.iou(region, mask, found_only=False))
+        score = FilmScore(one.film, one.finding, one.probability, bool(mask.any()), overlap, nan)
         scores.setdefault(one.finding, []).append(score)
         overlaps.setdefault(one.finding, []).append(chexlocalize.overlaps(values, mask))
     best = {finding: chexlocalize.best_threshold(rows) for finding, rows in overlaps.items()}
@@ -172,46 +159,20 @@ def _annotated(
         if (one.film, one.finding) in read:
             raise InputError(f"{one.finding} of {one.film} has two maps.", found=f"the second in {path}")
         read.add((one.film, one.finding))
-        yield one, chexlocalize.enlarged(one.values, one.shape), truth.mask(one.film, one.finding).data
+        mask = truth.mask(one.film, one.finding).data
+        if one.shape != tuple(mask.shape):
+            raise GeometryError(
+                f"{path}: the map is of a film of another size than the annotated one.",
+                expected=f"{mask.shape[0]} x {mask.shape[1]} pixels, as {truth.path.name} says",
+                found=f"cxr_dims of {one.shape[0]} x {one.shape[1]} (rows x columns)",
+            )
+        yield one, chexlocalize.enlarged(one.values, one.shape), mask
     if not read:
         raise InputError(
             "No map is of an annotated film.",
             expected=f"films of {truth.path.name}",
             found=f"films with a map: {len(left_out)}",
         )
-
-
-def film_table(scores: Sequence[FilmScore], seed: int = 0) -> tuple[FindingRow, ...]:
-    """One row per finding, in the order of their names."""
-    rows = []
-    for finding in sorted({score.finding for score in scores}):
-        own = [score for score in scores if score.finding == finding]
-        hits, overlaps, tuned, reader = (_sample(own, column) for column in ("hit", "iou", "iou_tuned", "reader"))
-        rows.append(
-            FindingRow(
-                finding,
-                films=len(own),
-                annotated=sum(score.annotated for score in own),
-                hit=interval(hits, seed=seed),
-                hit_published=film_interval(hits, seed=seed),
-                iou=interval(overlaps, seed=seed),
-                iou_published=film_interval(overlaps, seed=seed),
-                iou_tuned=interval(tuned, seed=seed),
-                undefined=summary(overlaps),
-                reader=interval(reader, seed=seed),
-                behind=film_decrease(reader, hits, seed=seed),
-            )
-        )
-    return tuple(rows)
-
-
-def mean_over_findings(rows: Sequence[FindingRow]) -> tuple[float, float, tuple[str, ...]]:
-    """Mean hit rate and mean overlap of the findings with at least 10 annotated films, and the findings left out."""
-    kept = [row for row in rows if row.annotated >= FEWEST]
-    left = tuple(row.finding for row in rows if row.annotated < FEWEST)
-    if not kept:
-        return float("nan"), float("nan"), left
-    return float(np.mean([row.hit.mean for row in kept])), float(np.mean([row.iou.mean for row in kept])), left
 
 
 def tuned_cutoff(scores: Sequence[FilmScore], cutoffs: Sequence[float] = CUTOFFS) -> float:
@@ -221,12 +182,29 @@ def tuned_cutoff(scores: Sequence[FilmScore], cutoffs: Sequence[float] = CUTOFFS
     """
     means = []
     for cutoff in cutoffs:
-        gated = [s.iou_all if s.probability > cutoff else (0.0 if s.annotated else float("nan")) for s in scores]
+        gated = [s.found.iou_all if s.probability > cutoff else (0.0 if s.annotated else float("nan")) for s in scores]
         defined = [value for value in gated if not isnan(value)]
         means.append(sum(defined) / len(defined) if defined else float("-inf"))
     return cutoffs[int(np.argmax(means))]
 
 
-def _sample(scores: Sequence[FilmScore], column: str) -> Sample:
-    values = [getattr(score, column) for score in scores]
-    return sample(values, [patient_of(score.film) for score in scores], [reason(value) for value in values])
+def _centre(shape: tuple[int, int]) -> tuple[Map, MaskArray]:
+    """A centre prior on films of this shape, and its published region."""
+    prior = chance.centre(torch.zeros(shape))
+    return prior, chexlocalize.otsu_region(prior)
+
+
+def _above(values: Map, threshold: float | None) -> MaskArray | None:
+    return None if threshold is None else chexlocalize.region_above(values, threshold)
+
+
+def _aligned(hit: float, otsu: MaskArray, tuned: MaskArray | None, mask: MaskArray, shown: bool) -> Alignment:
+    everywhere = chexlocalize.iou(otsu & shown, mask, found_only=False)
+    return Alignment(hit, _overlap(otsu, mask, shown), _overlap(tuned, mask, shown), everywhere)
+
+
+def _overlap(region: MaskArray | None, mask: MaskArray, shown: bool) -> float:
+    if region is None:
+        return _NO_THRESHOLD
+    found = chexlocalize.iou(region, mask)
+    return found if shown or isnan(found) else _NOT_SHOWN

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -45,9 +46,9 @@ class Annotations:
         entry = self.entries[film]
         try:
             pixels = _polygons(entry, finding) if "img_size" in entry else _run_lengths(entry, finding)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
             raise InputError(
-                f"{self.path}: the entry of {finding!r} cannot be read.",
+                f"{self.path}: the entry of {finding!r} on {film!r} cannot be read.",
                 expected="polygons with img_size, or COCO run lengths with size and counts",
                 found=f"{type(error).__name__}: {error}",
             ) from error
@@ -119,14 +120,24 @@ def read_film_map(path: str | Path) -> FilmMap:
         values = torch.as_tensor(fields["map"]).to(torch.float32).squeeze()
         finding, (width, height) = str(fields["task"]), (int(n) for n in fields["cxr_dims"])
         probability = _probability(fields["prob"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(
             f"{path} is no map of CheXlocalize.",
             expected="map, prob, task and cxr_dims",
             found=f"{type(error).__name__}: {error}",
         ) from error
-    if values.ndim != 2:
+    if values.ndim != 2 or not values.numel():
         raise InputError(f"{path}: a map has two axes.", found=f"shape {tuple(values.shape)}")
+    broken = int((~values.isfinite()).sum())
+    if broken:
+        raise InputError(
+            f"{path}: some values of the map are no numbers.",
+            expected="finite values",
+            found=f"{broken} of {values.numel()} NaN or infinite",
+            code="N12",
+        )
+    if not 0 <= probability <= 1:
+        raise InputError(f"{path}: prob is no probability.", expected="0 to 1", found=f"{probability}")
     name = path.parent.name if path.suffix == ".npz" else path.stem.removesuffix(f"_{finding}_map")
     return FilmMap(name, finding, values, (height, width), probability)
 
@@ -167,6 +178,8 @@ def _runs(text: str) -> list[int]:
 
 
 def _run_lengths(entry: Mapping[str, Any], finding: str) -> NDArray[np.bool_]:
+    if not entry:
+        raise ValueError("an empty entry, which does not state the film's size")
     if finding not in entry:
         return np.zeros([int(n) for n in next(iter(entry.values()))["size"]], bool)
     return decode_counts(entry[finding]["counts"], entry[finding]["size"])
@@ -185,9 +198,9 @@ def _polygons(entry: Mapping[str, Any], finding: str) -> NDArray[np.bool_]:
 
 def _npz(path: Path) -> Mapping[str, Any]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            fields = {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            fields = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise InputError(f"{path} cannot be read.", found=f"{error}") from error
     return {**fields, "cxr_dims": fields.get("cxr_dims_wh", fields.get("cxr_dims"))}
 
@@ -196,7 +209,7 @@ def _pickle(path: Path) -> Mapping[str, Any]:
     try:
         with path.open("rb") as file:
             fields = _TensorsOnly(file).load()
-    except (OSError, EOFError, pickle.UnpicklingError, RuntimeError, ValueError) as error:
+    except Exception as error:  # a damaged pickle raises anything
         raise InputError(f"{path} is no pickle of tensors alone.", found=f"{error}") from error
     if not isinstance(fields, dict):
         raise InputError(f"{path} is no map of CheXlocalize.", found=f"a pickled {type(fields).__name__}")

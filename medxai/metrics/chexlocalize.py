@@ -40,7 +40,10 @@ CANDIDATES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 
 
 def enlarged(values: LayerMap, shape: Sequence[int]) -> Map:
-    """The map on the film's pixels: bilinear, pixel edges aligned."""
+    """The map on the film's pixels: bilinear, pixel edges aligned. A constant map stays one, to the last bit."""
+    least, most = values.aminmax()
+    if least == most:
+        return values.new_full(tuple(shape), float(least))
     whole = torch.nn.functional.interpolate(values[None, None], tuple(shape), mode="bilinear", align_corners=False)
     return whole[0, 0]
 
@@ -70,7 +73,7 @@ def region_above(values: Map, threshold: float) -> MaskArray:
 
 def iou(region: MaskArray, mask: MaskArray, found_only: bool = True) -> float:
     """Intersection over union; undefined where either is empty or, with found_only=False, where both are."""
-    both, either = int((region & mask).sum()), int((region | mask).sum())
+    both, either = int((region & mask).count_nonzero()), int((region | mask).count_nonzero())
     if not either:
         return Undefined("neither map nor annotation has a region")
     if found_only and not bool(mask.any()):
@@ -80,9 +83,16 @@ def iou(region: MaskArray, mask: MaskArray, found_only: bool = True) -> float:
     return both / either
 
 
-def hit(values: Map, mask: MaskArray) -> float:
-    """1 where the first maximum in reading order lies in the mask, else 0; undefined for an empty mask."""
-    return float(mask.flatten()[values.argmax()]) if bool(mask.any()) else Undefined("empty mask")
+def hit(values: Map, mask: MaskArray, published: bool = False) -> float:
+    """1 where the first maximum in reading order lies in the mask, else 0; undefined for an empty mask.
+
+    Undefined for a constant map too, which points nowhere; `published` counts its first pixel, as the authors do.
+    """
+    if not bool(mask.any()):
+        return Undefined("empty mask")
+    if not published and bool(values.min() == values.max()):
+        return Undefined("constant map")
+    return float(mask.flatten()[values.argmax()])
 
 
 def human_hit(points: Sequence[tuple[float, float]], mask: MaskArray) -> float:
@@ -120,7 +130,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _scaled(values: Map) -> Map | None:
-    least = values[~values.isnan()].min()
+    least = torch.where(values.isnan(), torch.inf, values).min()
     raised = values.nan_to_num(nan=float(least)) - least
     top = raised.max()
     return raised / top if float(top) > 0 else None

@@ -1,7 +1,6 @@
-"""The evaluator from its doors: presets, readers, labels, domains, chance, films; and what it refuses."""
+"""The evaluator from its doors: presets, readers, labels, domains, chance; and what it refuses."""
 
 import json
-import shutil
 
 import nibabel as nib
 import numpy as np
@@ -11,6 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 import medxai
+from medxai.catalog import metrics
 from medxai.cli.app import app
 from medxai.core.annotation import SoftMask, agreed
 from medxai.core.geometry import Geometry
@@ -18,9 +18,8 @@ from medxai.core.saliency import Provenance, Saliency, Status
 from medxai.core.volume import Mask, Volume
 from medxai.errors import GeometryError, InputError, MaskError, UnknownNameError, UsageError
 from medxai.evaluation import Chance, evaluate, evaluate_labels
-from medxai.evaluation.films import FilmScore, film_table, mean_over_findings, score_films, tune, tuned_cutoff
-from medxai.io.chexlocalize import read_annotations
-from medxai.metrics.chexlocalize import CANDIDATES
+from medxai.evaluation.case import reading_of
+from medxai.evaluation.chance import Rows
 from medxai.metrics.localisation import mass_in_mask
 from medxai.metrics.reading import Reading
 from tests.truth import command, patient, save
@@ -70,9 +69,26 @@ def test_chance_rows_and_p_values(case):
     assert found["auroc"].p == pytest.approx(1 / 40)
     assert found["peak_distance"].p is None
     assert found == evaluate(*case, chance=Chance(image, others, noise=True, places=39))
+    with pytest.raises(UsageError, match="19"):
+        Chance(places=18)
     lesser = Volume(torch.rand(1, *SHAPE), Geometry(np.eye(4), SHAPE, "unknown"))
     with pytest.raises(GeometryError):
         evaluate(*case, chance=Chance(lesser))
+
+
+def test_noise_is_the_mean_of_several_maps_that_are_drawn_anew_for_each_seed(case):
+    """Of a large map of one."""
+    unasked, again = evaluate(*case)["auroc"], evaluate(*case, chance=Chance(seed=1))["auroc"]
+    assert list(unasked.chance) == ["uniform", "centre", "noise"]
+    assert unasked.chance["noise"] != again.chance["noise"]
+    rows = Rows(reading_of(*case), Chance())
+    one, *others = (noisy.values for noisy in rows.maps["noise"])
+    assert len(others) == 4
+    assert not any(torch.equal(one, other) for other in others)
+    each = [metrics()["auroc"].fn(noisy) for noisy in rows.maps["noise"]]
+    assert rows.of(metrics()["auroc"])["noise"] == pytest.approx(np.mean(each))
+    large = Reading(torch.rand(1500, 1000), torch.eye(1500, 1000) > 0, Geometry(np.eye(4), (1500, 1000)))
+    assert len(Rows(large, Chance()).maps["noise"]) == 1
 
 
 def test_within_a_domain_nothing_else_counts(case):
@@ -299,110 +315,6 @@ def test_what_is_asked_otherwise_than_it_was_explained_is_told(tmp_path):
     assert len(told) == 4
     for sentence, word in zip(told, ("weights", "image", "'mirrored'", "ClassScore(index=0)"), strict=True):
         assert word in sentence
-
-
-def test_a_folder_of_films(data_dir, tmp_path):
-    folder = data_dir("cxr/chexlocalize")
-    words = (folder / "gradcam_maps_npz", folder / "gt_segmentations_val.json", "--preset", "chexlocalize")
-    found = json.loads(call(*words, "--json"))
-    rows = {row["finding"]: row for row in found["findings"]}
-    expected = json.loads((folder / "expected_results.json").read_text())["patient64541_study1_view1_frontal"]
-    for finding, want in expected.items():
-        for name, key in (("hit", "hit"), ("iou", "iou_otsu"), ("iou_tuned", "iou_tuned")):
-            assert rows[finding][name]["mean"] == pytest.approx(want[key], abs=1e-9), finding
-            assert rows[finding][name]["low"] is None
-    assert found["mean_over_findings"] == {"hit": None, "iou": None, "left_out": sorted(expected)}
-    assert "too few annotated films" in call(*words)
-    truth = read_annotations(folder / "gt_segmentations_val.json")
-    pickles = sorted((folder / "gradcam_maps_val").iterdir())
-    gated = score_films(pickles, truth, cutoffs={"Cardiomegaly": 0.2}).scores
-    assert [score.iou_all for score in gated] == [0.0, 0.0]
-    tuned = tune(pickles, truth)
-    assert tuned.films == {gated[0].film}
-    assert set(tuned.thresholds) == set(tuned.cutoffs) == {score.finding for score in gated}
-    by_hand = {t: score_films(pickles[1:], truth, {"Cardiomegaly": t}).scores[0].iou_tuned for t in CANDIDATES}
-    assert by_hand[tuned.thresholds["Cardiomegaly"]] == max(by_hand.values())
-    with pytest.raises(InputError, match="tuned on patients that are scored"):
-        tuned.refuse(gated)
-    with pytest.raises(InputError, match="two maps"):
-        score_films([pickles[0], pickles[0]], truth)
-    with pytest.raises(InputError, match="annotated film"):
-        score_films([], truth)
-
-
-def test_films_are_set_beside_a_reader_and_tuned_on_others(data_dir, tmp_path):
-    """The map's own peak as the reader's point: no map can fall behind it. Tuned on the film of another patient."""
-    folder = data_dir("cxr/chexlocalize")
-    maps, truth = folder / "gradcam_maps_npz", folder / "gt_segmentations_val.json"
-    name = "patient64541_study1_view1_frontal"
-    drawn = json.loads((folder / "gt_annotations_val.json").read_text())[name]
-    inside = {finding: [np.mean(drawn[finding][0], 0).tolist()] for finding in drawn if finding != "img_size"}
-    (tmp_path / "points.json").write_text(json.dumps({name: inside}))
-    other = tmp_path / "others" / "patient2_study1_view1_frontal"
-    other.mkdir(parents=True)
-    for path in (maps / name).glob("*_map.npz"):
-        (other / path.name).write_bytes(path.read_bytes())
-    renamed = {other.name: json.loads(truth.read_text())[name]}
-    (tmp_path / "others.json").write_text(json.dumps(renamed))
-    words = (maps, truth, "--preset", "chexlocalize", "--points", tmp_path / "points.json")
-    tune_on = ("--tune-maps", tmp_path / "others", "--tune-truth", tmp_path / "others.json")
-    found = json.loads(call(*words, *tune_on, "--json"))
-    rows = {row["finding"]: row for row in found["findings"]}
-    assert {finding for finding, row in rows.items() if "reader" in row} == set(inside)
-    for finding in inside:
-        assert rows[finding]["reader"]["mean"] in {0.0, 1.0}
-        threshold = found["tuned"]["thresholds"][finding]
-        overlaps = [score.iou_tuned for score in score_films(
-            [maps / name / f"{finding.replace(' ', '_')}_map.npz"], read_annotations(truth), {finding: threshold}
-        ).scores]  # fmt: skip
-        shown = rows[finding]["iou_tuned"]["mean"]
-        assert shown is None or shown == pytest.approx(overlaps[0])
-    assert found["tuned"]["films"] == 1
-    assert "reader's hit rate" in call(*words)
-    half = CliRunner().invoke(app, ["evaluate", *map(str, words), "--tune-maps", str(tmp_path)])
-    assert isinstance(half.exception, UsageError)
-
-
-def test_films_without_an_annotation_are_counted_and_named(data_dir, tmp_path):
-    """A map of a film that the annotation file does not hold is no miss and no hit, and is not passed over."""
-    folder = data_dir("cxr/chexlocalize")
-    (maps,) = (folder / "gradcam_maps_npz").iterdir()
-    shutil.copytree(maps, tmp_path / maps.name)
-    shutil.copytree(maps, tmp_path / "patient2_study1_view1_frontal")
-    words = (tmp_path, folder / "gt_segmentations_val.json", "--preset", "chexlocalize")
-    found = json.loads(call(*words, "--json"))
-    assert found["films_without_annotation"] == 1
-    named = score_films(tmp_path.rglob("*_map.npz"), read_annotations(words[1]))
-    assert named.left_out == {"patient2_study1_view1_frontal"}
-    assert {row["films"] for row in found["findings"]} == {1}
-    assert "note: films with maps but no annotation, not scored: 1" in call(*words)
-    shutil.rmtree(tmp_path / maps.name)
-    with pytest.raises(InputError, match="films with a map: 1"):
-        score_films(tmp_path.rglob("*_map.npz"), read_annotations(words[1]))
-
-
-def film(patient, number, finding="Edema", hit=1.0, iou=0.5, probability=0.7):
-    return FilmScore(f"{patient}_study1_view{number}", finding, probability, True, hit, iou, iou, iou)
-
-
-def test_the_film_table_draws_patients():
-    rng = np.random.default_rng(0)
-    scores = [film(f"patient{n}", v, iou=i) for n, i in enumerate(rng.random(20)) for v in range(3)]
-    scores += [film("patient1", 1, "Lung Lesion", hit=0.0)]
-    edema, lesion = film_table(scores)
-    assert (edema.films, edema.iou.patients, edema.iou.cases) == (60, 20, 60)
-    assert edema.iou.high - edema.iou.low > 1.5 * (edema.iou_published.high - edema.iou_published.low)
-    assert lesion.hit.reason == "fewer than 10 patients"
-    hit, iou, left = mean_over_findings([edema, lesion])
-    assert (hit, left) == (1.0, ("Lung Lesion",))
-    assert iou == edema.iou.mean
-
-
-def test_the_cutoff_has_the_largest_mean():
-    """Below 0.3 are films without the finding, on which any region scores 0."""
-    sick = [film(f"p{n}", 1, probability=0.55) for n in range(5)]
-    well = [FilmScore(f"q{n}_study1_view1", "Edema", 0.25, False, np.nan, np.nan, np.nan, 0.0) for n in range(5)]
-    assert tuned_cutoff([*sick, *well]) == 0.3
 
 
 def test_the_reading_is_that_of_the_library(case):

@@ -15,6 +15,7 @@ from medxai.metrics import chexlocalize
 from medxai.metrics.chexlocalize import THRESHOLDS, enlarged, hit, iou, otsu_region, region_above
 from medxai.metrics.localisation import mass_in_mask
 from medxai.metrics.reading import Reading
+from medxai.metrics.spec import reason
 
 FINDINGS = tuple(THRESHOLDS)
 FILM = "patient64541_study1_view1_frontal"
@@ -136,6 +137,21 @@ def test_contours_fill_holes_and_lose_single_pixels():
     assert torch.equal(otsu_region(values), expected)
     assert not otsu_region(torch.ones(4, 4)).any()
     assert not region_above(torch.ones(4, 4), 0.4).any()
+
+
+@pytest.mark.parametrize("value", [0.0, 0.013871687464416027, 6.965049743652344, -20.812976837158203])
+def test_a_constant_map_stays_one_when_enlarged(value):
+    """Weights that add up to 1 only nearly would leave a pattern, which scaling to [0, 1] makes a region."""
+    values = enlarged(torch.full((16, 16), value), (483, 595))
+    assert torch.equal(values, torch.full((483, 595), value))
+    assert not otsu_region(values).any()
+
+
+def test_a_constant_map_hits_nothing_but_as_published():
+    values, mask = torch.ones(3, 3), torch.eye(3, dtype=torch.bool)
+    assert reason(hit(values, mask)) == reason(chexlocalize.chexlocalize_hit(Reading(values, mask))) == "constant map"
+    assert hit(values, mask, published=True) == 1
+    assert hit(values, ~mask, published=True) == 0
 
 
 def test_undefined_follows_the_protocol():
