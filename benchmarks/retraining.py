@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from medxai.errors import InputError
 from medxai.metrics.similarity import spearman, ssim
 from medxai.metrics.spec import Undefined
 
@@ -38,10 +39,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Level:
-    """Accuracy on the test images after `share` of the voxels of all images was replaced and the network retrained."""
+    """Accuracy on the test images after `share` of the voxels of all images was replaced and the network retrained.
+
+    `left_out` counts the images of both splits whose map says nothing: none of them trains or is tested.
+    """
 
     share: float
     accuracy: tuple[float, ...]
+    left_out: int
 
     @property
     def mean(self) -> float:
@@ -52,11 +57,22 @@ class Level:
         return stdev(self.accuracy) if len(self.accuracy) > 1 else 0.0
 
 
+def speaks(maps: Tensor) -> Tensor:
+    """Which maps say something: finite ones that are not constant."""
+    flat = maps.flatten(1)
+    return flat.isfinite().all(1) & (flat.amin(1) < flat.amax(1))
+
+
 def replaced(split: Split, maps: Tensor, share: float, fill: Tensor, keep: bool = False) -> Split:
     """The images with the `share` of voxels of highest value (with `keep`: all others) set to `fill`, one per channel.
 
-    Exactly round(share n) voxels, ties by position; `fill` is the mean over the training images.
+    Exactly round(share n) voxels, ties by position; `fill` is the mean over the training images. Raises InputError for
+    a map that says nothing, whose order would be that of position alone.
     """
+    if not bool(speaks(maps).all()):
+        raise InputError(
+            "A map that says nothing ranks no voxel.", found=f"{int((~speaks(maps)).sum())} of {len(maps)}"
+        )
     flat = maps.flatten(1)
     ranks = flat.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
     top = (ranks < round(share * flat.shape[1])).reshape(len(flat), 1, *maps.shape[1:])
@@ -80,16 +96,27 @@ def roar(
 
     The maps come once from a network trained on the intact images; at each share a new network per seed is trained on
     the replaced training images and tested on the replaced test images. The pattern of what was replaced may itself
-    tell the class: compare with random maps of the same share.
+    tell the class: compare with random maps of the same share. Images whose map says nothing are left out and counted;
+    raises InputError where none is left.
     """
     model = task.fit(task.train.images, task.train.labels, seeds[0])
     fill = task.train.images.transpose(0, 1).flatten(1).mean(1)
-    told = [(split, task.explain[name](model, split.images, split.labels)) for split in (task.train, task.test)]
+    told = [_told(split, task.explain[name](model, split.images, split.labels)) for split in (task.train, task.test)]
+    left_out = len(task.train.labels) + len(task.test.labels) - sum(len(maps) for _, maps in told)
     levels = []
     for share in shares:
         train, test = (replaced(split, maps, share, fill, keep=check == "kar") for split, maps in told)
-        levels.append(Level(share, tuple(accuracy(task.fit(train.images, train.labels, s), test) for s in seeds)))
+        right = tuple(accuracy(task.fit(train.images, train.labels, s), test) for s in seeds)
+        levels.append(Level(share, right, left_out))
     return tuple(levels)
+
+
+def _told(split: Split, maps: Tensor) -> tuple[Split, Tensor]:
+    """The images whose maps say something, and these maps."""
+    kept = speaks(maps)
+    if not bool(kept.any()):
+        raise InputError("No map says anything.", found=f"{len(maps)} that are constant or not finite")
+    return Split(split.images[kept], split.labels[kept]), maps[kept]
 
 
 @dataclass(frozen=True)

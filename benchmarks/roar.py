@@ -89,10 +89,11 @@ def main() -> None:
     module, _, name = chosen.task.partition(":")
     asked: Task = getattr(import_module(module), name)()
     for check, title in (("roar", "ROAR: accuracy after removal"), ("kar", "KAR: accuracy of what is kept")):
-        table = Table("map", *[f"{share:.0%}" for share in chosen.shares], title=title)
+        table = Table("map", *[f"{share:.0%}" for share in chosen.shares], "images left out", title=title)
         for method in asked.explain:
             levels = roar(asked, method, chosen.shares, range(chosen.seeds), check)
-            table.add_row(method, *[f"{level.mean:.2f} ± {level.spread:.2f}" for level in levels])
+            cells = [f"{level.mean:.2f} ± {level.spread:.2f}" for level in levels]
+            table.add_row(method, *cells, str(levels[0].left_out))
         Console(width=110).print(table)
     table = Table("map", "Spearman", "SSIM", "images", "accuracy", "shuffled", title="Labels shuffled: maps compared")
     for method in asked.explain:

@@ -1,10 +1,13 @@
 """ROAR, KAR and shuffled labels with a classifier that trains in closed form."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from benchmarks.retraining import Split, Task, data_randomisation, replaced, roar
 from benchmarks.roar import task as stripes
+from medxai.errors import InputError
 from tests.metrics.probes import draw
 
 
@@ -63,11 +66,34 @@ def test_exactly_the_share_is_replaced_by_the_mean_of_each_channel(keep):
     split = Split(draw(3, 2, 5, 4), torch.zeros(3, dtype=torch.long))
     before = split.images.clone()
     fill = torch.tensor([7.0, 8.0])
-    found = replaced(split, torch.zeros(3, 5, 4), 0.25, fill, keep)
+    found = replaced(split, torch.arange(60.0).reshape(3, 5, 4), 0.25, fill, keep)
     gone = found.images == fill.reshape(1, 2, 1, 1)
     assert gone.flatten(1).sum(1).tolist() == [2 * (15 if keep else 5)] * 3
     assert torch.equal(found.images[~gone], before[~gone])
     assert torch.equal(split.images, before)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, 0.0, 1.0])
+def test_images_whose_map_says_nothing_are_left_out_and_counted(value):
+    task = asked((8, 8))
+
+    def partly(model, images, labels):
+        maps = task.explain["exact"](model, images, labels).clone()
+        maps[:10] = value
+        return maps
+
+    def silent(model, images, labels):
+        return torch.full(images[:, 0].shape, value)
+
+    told = replace(task, explain={"partly": partly, "silent": silent})
+    (level,) = roar(told, "partly", [4 / 64], [0])
+    assert level.left_out == 20
+    assert abs(level.mean - 0.5) < 0.2
+    assert roar(task, "exact", [4 / 64], [0])[0].left_out == 0
+    with pytest.raises(InputError, match="No map says anything"):
+        roar(told, "silent", [4 / 64], [0])
+    with pytest.raises(InputError, match="10 of 60"):
+        replaced(task.train, partly(None, task.train.images, task.train.labels), 0.5, torch.zeros(1))
 
 
 def test_maps_that_ignore_the_labels_survive_their_shuffling():
