@@ -69,10 +69,9 @@ def replaced(split: Split, maps: Tensor, share: float, fill: Tensor, keep: bool 
     Exactly round(share n) voxels, ties by position; `fill` is the mean over the training images. Raises InputError for
     a map that says nothing, whose order would be that of position alone.
     """
-    if not bool(speaks(maps).all()):
-        raise InputError(
-            "A map that says nothing ranks no voxel.", found=f"{int((~speaks(maps)).sum())} of {len(maps)}"
-        )
+    silent = int((~speaks(maps)).sum())
+    if silent:
+        raise InputError("A map that says nothing ranks no voxel.", found=f"{silent} of {len(maps)}")
     flat = maps.flatten(1)
     ranks = flat.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
     top = (ranks < round(share * flat.shape[1])).reshape(len(flat), 1, *maps.shape[1:])
