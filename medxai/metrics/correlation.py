@@ -9,7 +9,7 @@ from jaxtyping import Float64, Int
 from torch import Tensor
 
 from medxai.metrics.probe import Probe
-from medxai.metrics.spec import NOT_FINITE, MetricSpec, Undefined
+from medxai.metrics.spec import NOT_FINITE, MetricSpec, Undefined, reason
 from medxai.metrics.units import Chosen
 from medxai.model.scoring import held
 
@@ -54,6 +54,8 @@ def sensitivity_n(probe: Probe) -> float:
     if probe.silent:
         return Undefined(probe.silent)
     values = list(sensitivity_n_curve(probe).values())
+    if any(reason(value) == NOT_FINITE for value in values):
+        return Undefined(NOT_FINITE)
     defined = [value for value in values if not np.isnan(value)]
     return float(np.mean(defined)) if defined else values[0]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import isnan, prod
+from math import isnan, nan, prod
 
 import torch
 
@@ -75,7 +75,8 @@ def placed(probe: Probe, restore: bool = False, draws: int = 5) -> Placed:
     mean, spread = torch.tensor(random, dtype=torch.float64).mean(), torch.tensor(random, dtype=torch.float64).std()
     own = probe.insertion if restore else probe.deletion
     worth, asked = oracle(probe)
-    return Placed(own.area, float(mean), float(spread), probe.curve(probe.ranked(worth), restore).area, asked)
+    best = probe.curve(probe.ranked(worth), restore).area if bool(worth.isfinite().all()) else nan
+    return Placed(own.area, float(mean), float(spread), best, asked)
 
 
 def oracle(probe: Probe) -> tuple[PerUnit, int]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from medxai.errors import GeometryError, InputError
+from medxai.metrics.correlation import sensitivity_n
 from medxai.metrics.curves import Curve, Perturbation, even_levels
 from medxai.metrics.deletion import (
     METRICS,
@@ -78,6 +79,21 @@ def test_a_map_that_says_nothing_is_undefined(shape, metric):
     assert reason(metric.fn(probe.of(torch.full(shape, torch.inf)))) == "infinite saliency"
     broken = replace(probe, score=lambda x: torch.full((len(x),), torch.nan))
     assert reason(metric.fn(broken)) == "the model's answer is not finite"
+
+
+@shapes
+@pytest.mark.parametrize("metric", [deletion_placed, insertion_placed, sensitivity_n], ids=lambda fn: fn.__name__)
+def test_one_answer_that_is_no_number_is_never_left_out(shape, metric):
+    """Removed alone a voxel tells nothing, so there is no oracle and no correlation over single voxels."""
+    whole = additive(shape)
+
+    def score(x):
+        alone = (x != whole.image).flatten(1).sum(1) == 1
+        return whole.score(x).masked_fill(alone, torch.nan)
+
+    assert not isnan(deletion(replace(whole, score=score)))
+    assert not isnan(metric(whole))
+    assert reason(metric(replace(whole, score=score))) == "the model's answer is not finite"
 
 
 @shapes
