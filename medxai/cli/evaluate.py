@@ -83,7 +83,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - one parameter per option
         list[Path] | None, typer.Option("--again", help="Map of this case by another training or architecture.")
     ] = None,
     places: Annotated[
-        int, typer.Option("--places", min=0, help="Lay the finding at this many other places for a p-value.")
+        int, typer.Option("--places", min=0, help="Lay the finding at so many other places, 19 or more, for a p-value.")
     ] = 0,
     noise: Annotated[bool, typer.Option("--noise/--no-noise", help="A map of noise as a chance row.")] = True,
     tune_maps: TuneMaps = None,

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import typer
 
@@ -33,7 +34,10 @@ class How:
     seed: int
 
     def score(self, line: "Line", prior: "Prior") -> "Scored":
-        """The scores of one row beside other patients' maps; of the full preset, also what all rows are asked."""
+        """The scores of one row beside other patients' maps; of the full preset, also what all rows are asked.
+
+        Noise and places are drawn anew for each case, and alike for its groups.
+        """
         import medxai
         from medxai.cli.checks import read_domain, read_region
         from medxai.evaluation import Chance
@@ -46,7 +50,8 @@ class How:
         mask = read_region(line.paths["mask"], line.label, self.spacing, self.options)
         saliency = medxai.load_overlay(line.paths["saliency"], self.options.nan)
         others = prior.without(line.patient, mask.geometry)
-        chance = Chance(image, () if others is None else (others,), self.noise, self.places, self.seed)
+        seed = self.seed + crc32(line.case.encode())
+        chance = Chance(image, () if others is None else (others,), self.noise, self.places, seed)
         reading = reading_of(saliency, mask, domain)
         specs = answerable(self.names, self.preset, mask.geometry)
         found = evaluate_reading(reading, saliency, mask, specs, chance, self.options)

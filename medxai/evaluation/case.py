@@ -11,7 +11,7 @@ from medxai.core.pairing import paired
 from medxai.core.saliency import Saliency
 from medxai.core.volume import Mask
 from medxai.errors import GeometryError, MaskError, refuse_other_kind
-from medxai.evaluation.chance import UNIFORM_AND_CENTRE, Chance, Rows
+from medxai.evaluation.chance import UNASKED, Chance, Rows
 from medxai.evaluation.presets import chosen
 from medxai.evaluation.score import Evaluation, Score
 from medxai.io.options import DEFAULT, ReadOptions
@@ -26,7 +26,7 @@ def evaluate(
     names: Sequence[str] | None = None,
     options: ReadOptions = DEFAULT,
     preset: str = "basic",
-    chance: Chance = UNIFORM_AND_CENTRE,
+    chance: Chance = UNASKED,
     domain: Mask | None = None,
 ) -> Evaluation:
     """Score `saliency`, read once at the voxels of `mask`, by the named metrics or those of a preset.
@@ -49,7 +49,7 @@ def evaluate_labels(
     names: Sequence[str] | None = None,
     options: ReadOptions = DEFAULT,
     preset: str = "basic",
-    chance: Chance = UNIFORM_AND_CENTRE,
+    chance: Chance = UNASKED,
     domain: Mask | None = None,
 ) -> Mapping[str, Evaluation]:
     """`evaluate` against each of several annotations: labels of one map, or readers; on one grid the map is read once.
@@ -76,7 +76,7 @@ def evaluate_reading(
     saliency: Saliency,
     mask: Annotation,
     specs: Sequence[MetricSpec],
-    chance: Chance = UNIFORM_AND_CENTRE,
+    chance: Chance = UNASKED,
     options: ReadOptions = DEFAULT,
 ) -> Evaluation:
     """The scores of a map that was read at the voxels of `mask`; raises MaskError as `evaluate`."""

@@ -8,6 +8,9 @@ from medxai.metrics.chance import moved
 from medxai.metrics.reading import Reading
 from medxai.metrics.spec import Undefined
 
+FEWEST_PLACES = 19
+"""With fewer no p is as low as 0.05."""
+
 
 @dataclass(frozen=True, slots=True)
 class Permutation:
@@ -31,7 +34,7 @@ def permutation(
     for name, (metric, better) in metrics.items():
         here = metric(reading)
         there = [metric(other) for other in laid]
-        if isnan(here) or len(there) < 19:
+        if isnan(here) or len(there) < FEWEST_PLACES:
             reason = Undefined("the finding fits in too few other places")
             found[name] = Permutation(reason, reason, len(there))
             continue

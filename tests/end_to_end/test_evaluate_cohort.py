@@ -91,7 +91,7 @@ def test_a_cohort_is_summed_up_by_patient_and_its_groups_are_paired(table):
 
 def test_all_cases_of_a_group_are_asked_together(table):
     """Pooled overlap, boxes and peaks; a map of zeros is counted where it has no curve, and finds no lesion."""
-    found = json.loads(call(table, "--preset", "full", "--json"))
+    found = json.loads(call(table, "--preset", "full", "--no-noise", "--json"))
     good, poor = found["together"]
     assert (good["cases"], good["undefined"]) == (2 * PATIENTS, {})
     assert (poor["cases"], poor["undefined"]) == (2 * PATIENTS - 1, {"no positive saliency": 1})
@@ -126,7 +126,7 @@ def findings(tmp_path):
 
 def test_each_finding_is_summed_up_as_if_it_were_alone(findings):
     path, head, rows = findings[0], findings[1], findings[2][:12]
-    words = ["--preset", "full", "--json"]
+    words = ["--preset", "full", "--no-noise", "--json"]
     both = json.loads(call(save(path, head, rows), *words))
     assert {(one["case"], one["finding"]) for one in both["cases"]} >= {("case 1", "label 1"), ("case 2", "label 2")}
     for label in (1, 2):
@@ -205,6 +205,31 @@ def test_a_chance_row_that_some_cases_lack_is_the_mean_of_the_others(tmp_path):
 def saliency(values):
     grid = Geometry(np.eye(4), tuple(values.shape))
     return Saliency(values, grid, grid, Provenance("test", {}, "", "", (), "", "", 0, "", 0.0, {}), Status())
+
+
+def test_a_table_says_how_many_cases_no_other_place_scores_as_well(tmp_path):
+    """Maps that know the finding and maps of noise, at 19 places each; without places there is no such column."""
+    rows = []
+    for number in range(12):
+        mask = np.zeros(SHAPE)
+        mask[3:7, 2:6, 2:5] = 1
+        mask_name, noise = write(tmp_path, f"m{number}", mask), np.random.default_rng(number).random(SHAPE)
+        for group, known in (("good", 1), ("noise", 0)):
+            rows.append([write(tmp_path, f"{group}{number}", noise + known * mask), mask_name, group])
+    path = save(tmp_path / "places.csv", ["saliency", "mask", "group"], rows)
+    words = ["--metric", "auroc", "--metric", "peak_distance"]
+    found = json.loads(call(path, *words, "--places", 19, "--json"))
+    good, noise, *distances = found["metrics"]
+    for row in (good, noise):
+        own = [case["scores"][0]["p"] for case in found["cases"] if case["group"] == row["group"]]
+        assert (row["cases_with_p"], row["p_at_most_0.05"]) == (12, sum(p <= 0.05 for p in own))
+    assert good["p_at_most_0.05"] == 12
+    assert noise["p_at_most_0.05"] < 6
+    assert all("cases_with_p" not in row for row in distances)
+    assert "12 of 12 cases" in call(path, *words, "--places", 19)
+    assert "p <= 0.05" not in call(path, *words)
+    draws = {case["case"]: case["scores"][0]["chance"]["noise"] for case in found["cases"]}
+    assert len(set(draws.values())) == 12
 
 
 def test_one_group_is_not_compared(tmp_path):
