@@ -118,7 +118,7 @@ def _lines(row: "FindingRow", tuning: "Tuning | None") -> list[dict[str, Any]]:
         | {"score": title, "mean": str(row.columns[name].mean)}
         | _beside(row.columns[name].chance)
         | {
-            "undefined": row.columns[name].undefined,
+            "undefined": row.columns[name].undefined or "",
             "threshold": "" if tuning is None else tuning.thresholds.get(row.finding, "none"),
             "shown above": "" if tuning is None else tuning.cutoffs.get(row.finding, "none"),
         }

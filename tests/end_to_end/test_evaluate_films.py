@@ -162,16 +162,21 @@ def test_a_constant_map_is_no_hit_though_its_first_pixel_is(written, value):
 
 
 def test_what_is_left_out_is_printed(written, tmp_path):
-    written(RAMP)
-    _, truth = written(np.zeros((8, 8)), film="patient2_study1_view1_frontal")
+    for n in range(10):
+        written(RAMP, film=f"patient{n}_study1_view1_frontal")
+    _, truth = written(np.zeros((8, 8)), film="patient10_study1_view1_frontal")
     words = (tmp_path / "maps", truth.path, "--preset", "chexlocalize")
     shown = call(*words)
     assert "constant map=1" in shown
     assert "no region in the map=1" in shown
     assert "chance: centre" in shown
-    (row,) = json.loads(call(*words, "--json"))["findings"]
-    assert (row["hit"]["mean"], row["hit"]["cases"], row["hit"]["undefined"]) == (1.0, 1, {"constant map": 1})
-    assert row["iou_all"]["mean"] == pytest.approx(row["iou"]["mean"] / 2)
+    assert sum("mean over findings" in line for line in shown.splitlines()) == len(COLUMNS)
+    found = json.loads(call(*words, "--json"))
+    (row,), overall = found["findings"], found["mean_over_findings"]
+    assert (row["hit"]["mean"], row["hit"]["cases"], row["hit"]["undefined"]) == (1.0, 10, {"constant map": 1})
+    assert row["iou_all"]["mean"] == pytest.approx(row["iou"]["mean"] * 10 / 11)
+    assert {name: overall[name] for name in COLUMNS} == {name: row[name]["mean"] for name in COLUMNS}
+    assert overall["chance"]["hit"]["uniform"] == pytest.approx(SHARE)
 
 
 @pytest.mark.parametrize(
