@@ -243,7 +243,7 @@ def test_evaluating_the_file_equals_evaluating_in_memory(run, scan):
     folder, words = scan
     mask = (folder / "labels.nii.gz", "--label", "2")
     run(*words, "--mask", *mask)
-    code, out, _ = run("evaluate", folder / "out" / "saliency.nii.gz", *mask, "--json", "--no-noise")
+    code, out, _ = run("evaluate", folder / "out" / "saliency.nii.gz", *mask, "--json")
     assert code == 0
     assert json.loads(out) == json.loads((folder / "out" / "scores.json").read_text())
 
