@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from medxai.attribution.bottleneck.iba import IBA, InverseIBA
 from medxai.attribution.bottleneck.noisy import NoisyLayer
@@ -109,13 +110,71 @@ def test_a_small_beta_vanished_in_the_epsilon_of_adam(ndim):
 @DIMENSIONS
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_a_price_that_kept_too_little_passed_for_the_price_that_was_sought(seeds, ndim):
-    model, x, brief = rising(net(ndim)), images(ndim), {"steps": 3, "copies": 2, "seeds": seeds}
+    model, x, brief = rising(net(ndim)), images(ndim), {"steps": 6, "rate": 2.0, "copies": 2, "seeds": seeds}
     clean = float(model.eval()(x)[0, 1].detach())
     for goal, found in ((clean, True), (100 * clean, False)):
         told = attributed(model, x, beta="auto", aim="reach", value=goal, retention=0.8, voxels=x.numel(), **brief)
         assert (told.details["beta found"] == found).all()
         assert ("no price tried kept 0.8 of the score: the cheapest tried is shown" in told.notices) == (not found)
         assert (told.details["beta"] > 1.1e-3).all() == found
+
+
+class OneCell(nn.Module):
+    """One feature of many is all that the score reads."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Identity()
+
+    def forward(self, x):
+        cell = self.layer(x)[(slice(None), 0, *[2] * (x.ndim - 2))]
+        return torch.stack([-cell, cell], 1)
+
+
+@pytest.fixture
+def searches(monkeypatch):
+    """The prices that were searched."""
+    tried, search = list[float](), Bottleneck.search
+    monkeypatch.setattr(
+        Bottleneck,
+        "search",
+        lambda self, loss, beta, *more: tried.append(float(beta[0])) or search(self, loss, beta, *more),
+    )
+    return tried
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_the_price_that_a_mean_over_many_features_spreads_thin_was_never_found(ndim, searches):
+    """The bracket ended at 1000, where one cell of 8192 still costs too little to shut."""
+    x = torch.randn(1, 1, *{2: (64, 128), 3: (16, 16, 32)}[ndim], generator=torch.Generator().manual_seed(0))
+    x[(0, 0, *[2] * ndim)] = 3.0
+    brief = {"layer": "layer", "sigma": 0.0, "retention": 0.4, "steps": 20, "rate": 1.0}
+    found = attributed(OneCell().eval(), x, beta="auto", **brief)
+    assert float(found.details["beta"]) > 1e3
+    assert float(found.details["beta found"]) == float(found.details["enough"]) == 1
+    assert len(searches) == 13
+    dearer = attributed(OneCell().eval(), x, beta=1.25 * float(found.details["beta"]), **brief)
+    assert float(dearer.details["enough"]) == 0
+    searches.clear()
+    attributed(rising(net(ndim)), images(ndim), beta="auto", steps=20)
+    assert len(searches) == 7
+
+
+def test_the_dearest_price_that_kept_too_much_passed_for_the_largest_that_keeps_enough(searches):
+    told = attributed(rising(net(2)), images(2), beta="auto", rate=1e-9, retention=0.5)
+    assert max(searches) == pytest.approx(10 ** (9 - 6.1 / 64), rel=0.1)
+    assert (told.details["retained"] > 0.9).all()
+    assert (told.details["enough"] == 1).all()
+    assert (told.details["beta found"] == 0).all()
+    assert "every price tried kept 0.5 of the score: the dearest tried is shown" in told.notices
+
+
+def test_one_image_that_needs_dearer_prices_moved_the_others():
+    x = torch.randn(2, 1, 64, 128, generator=torch.Generator().manual_seed(0))
+    x[:, 0, 2, 2] = torch.tensor([3.0, 30.0])
+    brief = {"layer": "layer", "beta": "auto", "sigma": 0.0, "retention": 0.4, "steps": 20, "rate": 1.0}
+    both, alone = (attributed(OneCell().eval(), some, **brief) for some in (x, x[1:]))
+    assert both.details["beta"][0] > 1e3 > both.details["beta"][1] == alone.details["beta"][0]
 
 
 @DIMENSIONS

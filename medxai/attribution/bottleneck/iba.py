@@ -25,8 +25,8 @@ from medxai.model.footprint import sited
 
 Beta = float | Literal["auto"]
 _ROUNDS = 6
-_BRACKET = (-3.0, 3.0)
-_OF_A_SEARCH = ("beta", "beta found", "converged")
+_LOWEST, _TOPS = -3.0, (3.0, 9.0)
+_OF_A_SEARCH = ("beta", "beta found", "enough", "converged")
 _COUNTS, _WIDTHS = ("steps", "copies", "seeds", "voxels"), ("sigma", "sigma_voxels", "sigma_mm")
 _SOMETIMES = "with some seeds there was nothing to search"
 ADVICE = "where noise scores above an image, `statistics` of a cohort may score less; RegressionIBA has what lowers it"
@@ -37,7 +37,8 @@ class IBA(LayerMethod):
     """Bits per layer cell that must pass for the score to stay: min L(y(lambda R + (1 - lambda) e)) + beta mean KL.
 
     `aim` and `value` state the objective L. `beta` trades bits against it; it does not transfer between models, so
-    "auto" finds, by bisection, the largest that keeps a share `retention` of the score. `sigma` smooths the gate, in
+    "auto" finds, by bisection from 0.001 to 1000, and on to 1e9 where that keeps more (the mean spreads a price over
+    all features), the largest that keeps a share `retention` of the score. `sigma` smooths the gate, in
     cells of the layer, or `sigma_voxels`, in voxels of the image, along each axis; `explain` turns `sigma_mm`,
     millimetres, into voxels. The noise looks like `statistics`, or, without, has no mean and each channel's strength in
     this image. With several `seeds` the map is their mean, and their standard deviation is told. `voxels` bounds what
@@ -124,26 +125,32 @@ class IBA(LayerMethod):
 
     def told(self, neck: Bottleneck, settings: Settings) -> tuple[Found, dict[str, Tensor]]:
         """The gates of each row, and what they say of each target, (t, n, ...): its "map", and its details."""
-        found, beta, enough = self.searched(neck, settings)
+        found, beta, enough, sought = self.searched(neck, settings)
         maps = found.bits * neck.contributions(settings).sign() if self._signed else found.bits
-        told = {"map": maps, "beta": beta, "beta found": enough.float(), **_diagnosis(found)}
+        told = {"map": maps, "beta": beta, "beta found": sought.float(), "enough": enough.float(), **_diagnosis(found)}
         told |= {name: told[name].masked_fill(~found.stakes.live, torch.nan) for name in _OF_A_SEARCH}
         return found, {name: neck.of_targets(values) for name, values in told.items()}
 
-    def searched(self, neck: Bottleneck, settings: Settings) -> tuple[Found, Tensor, Tensor]:
-        """The gates of each row, its beta, and whether that does what was asked of it."""
+    def searched(self, neck: Bottleneck, settings: Settings) -> tuple[Found, Tensor, Tensor, Tensor]:
+        """The gates of each row, its beta, whether they do what was asked, and whether no larger beta would."""
         if self.beta != "auto":
             beta = torch.full((neck.rows,), float(self.beta), device=neck.features.device)
-            return neck.search(self._loss, beta, settings), beta, torch.ones_like(beta)
-        low, high = (torch.full((neck.rows,), end, device=neck.features.device) for end in _BRACKET)
+            found = neck.search(self._loss, beta, settings)
+            return found, beta, self._enough(found, found), torch.ones_like(beta)
+        low = high = torch.full((neck.rows,), _LOWEST, device=neck.features.device)
         best = loosest = neck.search(self._loss, 10**low, settings)
-        for _ in range(_ROUNDS if bool(best.stakes.live.any()) else 0):
-            middle = (low + high) / 2
-            found = neck.search(self._loss, 10**middle, settings, loosest.stakes)
-            enough = self._achieved(found, loosest) >= self.retention
-            best = found.where(enough, best)
-            low, high = torch.where(enough, middle, low), torch.where(enough, high, middle)
-        return best, 10**low, self._achieved(best, loosest) >= self.retention
+        rising = loosest.stakes.live
+        for top in _TOPS:
+            high = high.masked_fill(rising, top)
+            for _ in range(_ROUNDS if bool(rising.any()) else 0):
+                middle = (low + high) / 2
+                found = neck.search(self._loss, 10**middle, settings, loosest.stakes)
+                enough = self._enough(found, loosest)
+                best = found.where(rising & enough, best)
+                low, high = torch.where(rising & enough, middle, low), torch.where(rising & ~enough, middle, high)
+            rising = rising & (high == top)
+        enough = self._enough(best, loosest)
+        return best, 10**low, enough, enough & ~rising
 
     inverse: ClassVar[bool] = False
     _does: ClassVar[str] = "kept"
@@ -155,6 +162,9 @@ class IBA(LayerMethod):
 
     def _loss(self, score: Tensor, stakes: Stakes) -> Tensor:
         return self._objective.keep(score, stakes)
+
+    def _enough(self, found: Found, loosest: Found) -> Tensor:
+        return self._achieved(found, loosest) >= self.retention
 
     def _achieved(self, found: Found, loosest: Found) -> Tensor:
         """How far what was wanted was reached: 1 is all the way, or as far as the loosest gates went."""
@@ -213,10 +223,12 @@ class IBA(LayerMethod):
 
     def advice(self, status: Sequence[Status], told: dict[str, Tensor]) -> tuple[str, ...]:
         """What a user should know of these maps, and can do about it."""
-        restless, short = (_falls_short(status, told[name]) for name in ("converged", "beta found"))
+        restless, little, missed = (_falls_short(status, told[name]) for name in ("converged", "enough", "beta found"))
+        auto, share = self.beta == "auto", f"{self._does} {self.retention:g} of the score"
         said = {
             f"the search had not settled after {self.steps} steps: take more `steps`": restless,
-            f"no price tried {self._does} {self.retention:g} of the score: the cheapest tried is shown": short,
+            f"no price tried {share}: the cheapest tried is shown": auto and little,
+            f"every price tried {share}: the dearest tried is shown": missed and not little,
             ADVICE: Status(NOISE_ABOVE) in status,
         }
         return tuple(text for text, holds in said.items() if holds)
