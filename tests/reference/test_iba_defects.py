@@ -1,5 +1,7 @@
 """Defects of published information bottlenecks, each named after what went wrong there."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -101,10 +103,35 @@ def test_beta_depended_on_the_unit_of_the_score(scale):
 @DIMENSIONS
 def test_a_small_beta_vanished_in_the_epsilon_of_adam(ndim):
     """The gradient of a mean over K features shrinks with K; the price alone must still shut the gate."""
-    model, x = rising(net(ndim)), images(ndim)
-    start = attributed(model, x, rate=1e-9, steps=1)
-    found = attributed(model, x, beta=1e-7, aim="lower", rate=1.0, steps=20, method=InverseIBA)
-    assert (found.details["bits"] < 0.1 * start.details["bits"]).all()
+    opened = []
+    with one_pass(rising(net(ndim)), images(ndim), [ClassScore(1)], [LAYER], graph=False) as seen:
+        neck = Bottleneck.at(seen, [NoisyLayer.of(seen.captured[0], None)], range(2), seed=0)
+        settings = Settings(20, 1.0, 2, (1.0,) * ndim)
+        for one in (settings, replace(settings, epsilon=1e-8)):
+            found = neck.search(lambda score, _stakes: 0 * score, torch.full((2,), 1e-10), one)
+            opened.append(float(found.gate.openness.mean()))
+    assert opened[0] < 0.01
+    assert opened[1] > 0.9
+
+
+@DIMENSIONS
+@pytest.mark.parametrize(("method", "beta", "did"), [(IBA, 10.0, "kept"), (InverseIBA, 30.0, "removed")])
+def test_published_settings_broke_the_decision_unnoticed(method, beta, did, ndim):
+    said = f"beta {beta} {did} less than 0.9 of the score: 'auto' seeks one"
+    for price in (beta, 1e-3):
+        found = attributed(rising(net(ndim)), images(ndim), method=method, beta=price, steps=60)
+        assert (found.details["enough"] == (price < 1)).all()
+        assert (said in found.notices) == (price > 1)
+        assert any("less than" in one for one in found.notices) == (price > 1)
+        assert found.status[0].ok
+
+
+@pytest.mark.parametrize("beta", [1.1e9, 1e24, 1e30, 1e39])
+def test_a_huge_beta_overflowed_in_adam_and_opened_the_gates(beta):
+    with pytest.raises(UsageError, match="beta from 0 to 1e9"):
+        IBA(beta=beta)
+    shut = attributed(rising(net(2)), images(2), beta=1e9, steps=30)
+    assert (shut.details["retained"] < 0.05).all()
 
 
 @DIMENSIONS

@@ -70,14 +70,14 @@ class IBA(LayerMethod):
         given = {name: getattr(self, name) for name in ("beta", "retention", "rate", *_WIDTHS, *_COUNTS)}
         widths = [w for name in _WIDTHS for w in (given[name] if isinstance(given[name], tuple) else (given[name],))]
         if not (
-            (self.beta == "auto" or (_finite(self.beta) and self.beta >= 0))
+            (self.beta == "auto" or (_finite(self.beta) and 0 <= self.beta <= 10 ** _TOPS[-1]))
             and all(width is None or (_finite(width) and width >= 0) for width in widths)
             and (_finite(self.retention, self.rate) and 0 < self.retention <= 1 and self.rate > 0)
             and all(isinstance(given[name], Integral) and given[name] > 0 for name in _COUNTS)
         ):
             raise UsageError(
                 "These settings describe no search.",
-                expected="finite numbers: beta of at least 0, or 'auto'; retention above 0 and up to 1; rate above 0; "
+                expected="finite numbers: beta from 0 to 1e9, or 'auto'; retention above 0 and up to 1; rate above 0; "
                 f"sigma of at least 0, one or a tuple with one for each axis; whole {', '.join(_COUNTS)} above 0",
                 found=", ".join(f"{name}={value!r}" for name, value in given.items()),
             )
@@ -228,6 +228,8 @@ class IBA(LayerMethod):
         said = {
             f"the search had not settled after {self.steps} steps: take more `steps`": restless,
             f"no price tried {share}: the cheapest tried is shown": auto and little,
+            f"beta {self.beta} {self._does} less than {self.retention:g} of the score: 'auto' seeks one": little
+            and not auto,
             f"every price tried {share}: the dearest tried is shown": missed and not little,
             ADVICE: Status(NOISE_ABOVE) in status,
         }
