@@ -27,6 +27,7 @@ def print_together(rows: "Sequence[Together]") -> None:
                 "undefined": reasons(row.undefined),
                 "best F1*": f"{said(row.best_f1.f1)} at {said(row.best_f1.fraction)} of the maximum",
                 **{f"{name}{'*' * name.startswith('box')}": said(getattr(row, name)) for name in NUMBERS},
+                "sensitivity at 1/8 to 8 false peaks": _found(row),
                 "IoU, threshold of other patients": str(row.tuned_iou),
                 "Dice, threshold of other patients": str(row.tuned_dice),
             }
@@ -49,3 +50,8 @@ def print_together(rows: "Sequence[Together]") -> None:
     ]
     if sizes:
         print_table(sizes)
+
+
+def _found(row: "Together") -> str:
+    found = row.sensitivities.values()
+    return "" if row.froc != row.froc else " ".join(f"{value:.2f}" for value in found)

@@ -14,7 +14,7 @@ from medxai.evaluation.score import number
 from medxai.metrics.boxes import BoxCurve, box_accuracy, box_accuracy_v2
 from medxai.metrics.cohort import BestF1, pooled_average_precision, pooled_best_f1, tuned_fraction
 from medxai.metrics.lesions import Stratum, by_size
-from medxai.metrics.peaks import froc_score
+from medxai.metrics.peaks import RATES, froc_score, sensitivities
 from medxai.metrics.spec import Undefined
 from medxai.metrics.thresholds import Sweep
 from medxai.statistics.interval import Interval, interval
@@ -29,8 +29,8 @@ class Together:
 
     `undefined` counts what is not in all of it. `best_f1` and both box accuracies take the threshold that is best for
     these very cases: upper bounds. The threshold of `tuned_iou` and `tuned_dice` is for each patient the one with the
-    largest mean overlap over the other patients. `froc` and `strata` count every case whose pixel size is known: the
-    lesions of a map that says nothing are missed.
+    largest mean overlap over the other patients. `froc`, the mean of the `sensitivities` by false peaks per case, and
+    `strata` count every case whose pixel size is known: the lesions of a map that says nothing are missed.
     """
 
     finding: str
@@ -44,6 +44,7 @@ class Together:
     tuned_iou: Interval
     tuned_dice: Interval
     froc: float
+    sensitivities: Mapping[float, float]
     strata: tuple[Stratum, ...]
 
     def as_dict(self) -> dict[str, Any]:
@@ -55,6 +56,7 @@ class Together:
             "undefined": dict(self.undefined),
             "best_f1": _plain(asdict(self.best_f1)),
             **_plain({name: getattr(self, name) for name in NUMBERS}),
+            "sensitivities": _plain({f"{rate:g}": found for rate, found in self.sensitivities.items()}),
             "tuned_iou": self.tuned_iou.as_dict(),
             "tuned_dice": self.tuned_dice.as_dict(),
             "strata": [_plain(asdict(stratum)) for stratum in self.strata],
@@ -110,6 +112,7 @@ def _of(finding: str, group: str, own: Sequence[tuple[str, Parts]], seed: int) -
         interval(ious, seed=seed),
         interval(dices, seed=seed),
         froc_score(peaks) if peaks else Undefined(_NO_SIZE),
+        dict(zip(RATES, sensitivities(peaks).tolist(), strict=True)),
         by_size(lesions) if peaks else (),
     )
 

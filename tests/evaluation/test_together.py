@@ -31,12 +31,16 @@ def test_one_case_without_a_pixel_size_leaves_the_others_their_peaks(capsys):
     (alone,), (row,) = together(known), together([*known, unknown])
     assert row.froc == alone.froc == pytest.approx(1)
     assert row.as_dict()["strata"] == alone.as_dict()["strata"] != []
+    assert row.as_dict()["sensitivities"] == alone.as_dict()["sensitivities"]
+    assert list(row.as_dict()["sensitivities"]) == ["0.125", "0.25", "0.5", "1", "2", "4", "8"]
+    assert row.froc == pytest.approx(sum(row.sensitivities.values()) / 7)
     assert (row.cases, dict(row.undefined), dict(alone.undefined)) == (4, {WHY: 1}, {})
     assert row.as_dict()["undefined"] == {WHY: 1}
     print_together([row])
     said = capsys.readouterr().out
     assert f"1 {WHY}" in said
     assert "recall" in said
+    assert "1.00 1.00 1.00 1.00 1.00 1.00 1.00" in " ".join(said.split())
 
 
 def test_a_case_whose_mask_has_no_box_is_counted_and_no_miss():
