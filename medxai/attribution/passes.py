@@ -16,6 +16,7 @@ from medxai.model.guard import untouched
 from medxai.model.layers import look_up
 from medxai.model.replay import CleanPass, clean_pass
 from medxai.model.resume import Resumable, resumable
+from medxai.model.trace import trace
 from medxai.shapes import Images, Scores
 
 
@@ -58,17 +59,22 @@ def one_pass(
     """One forward pass in float32 where `images` lie; the model is as it was found when the block ends.
 
     Without `graph` what gradients need is let go before the block begins; of one image the pass may then be noted, with
-    `note`, and need not be made again to resume it. Raises UsageError where `images` are no tensor.
+    `note`, and need not be made again to resume it. Raises UsageError where `images` are no tensor, and ModelError
+    where the network cannot read them.
     """
     refuse_unbatched(images)
     note = note and not graph and len(images) == 1
     with untouched(model, images.device) as network:
         images = plain(images)
         found = [look_up(network, layer, tuple(images.shape)) for layer in layers]
-        with ExitStack() as hooks:
-            captured = tuple(hooks.enter_context(capture(network, layer)) for layer in found)
-            noted = [clean_pass(network, found[0].name, images.clone())] if note and found[0].name else []
-            output = noted[0].output if noted else network(images.clone())
+        try:
+            with ExitStack() as hooks:
+                captured = tuple(hooks.enter_context(capture(network, layer)) for layer in found)
+                noted = [clean_pass(network, found[0].name, images.clone())] if note and found[0].name else []
+                output = noted[0].output if noted else network(images.clone())
+        except (IndexError, RuntimeError, TypeError, ValueError):
+            trace(network, tuple(images.shape))
+            raise
         for one in captured:
             _check(one, images)
         fixed = tuple(settled(target, output) for target in targets)

@@ -12,7 +12,7 @@ from medxai.attribution.bottleneck.objective import Aim, Objective, Stakes
 from medxai.attribution.bottleneck.search import Bottleneck, Settings
 from medxai.attribution.passes import one_pass
 from medxai.core.target import ClassScore
-from medxai.errors import NonFiniteError, UsageError
+from medxai.errors import ModelError, NonFiniteError, UsageError
 from medxai.model.guard import seeded
 from tests.networks import LAYER, images, net, rising
 
@@ -117,7 +117,7 @@ def test_a_small_beta_vanished_in_the_epsilon_of_adam(ndim):
 @DIMENSIONS
 @pytest.mark.parametrize(("method", "beta", "did"), [(IBA, 10.0, "kept"), (InverseIBA, 30.0, "removed")])
 def test_published_settings_broke_the_decision_unnoticed(method, beta, did, ndim):
-    said = f"beta {beta} {did} less than 0.9 of the score: 'auto' seeks one"
+    said = f"beta {beta} {did} less than 0.9 of the score: 'auto' seeks one that does"
     for price in (beta, 1e-3):
         found = attributed(rising(net(ndim)), images(ndim), method=method, beta=price, steps=60)
         assert (found.details["enough"] == (price < 1)).all()
@@ -265,3 +265,31 @@ def test_the_inverse_kept_no_account_of_what_was_left():
         assert {"bits", "beta", "converged", "loss"} <= set(told)
         assert told["loss"].shape == (2, 40)
         assert (told["loss"][:, -1] < told["loss"][:, 0]).all()
+
+
+class Root(nn.Module):
+    """A score that noise takes out of its domain."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Identity()
+
+    def forward(self, x):
+        mean = self.layer(x).flatten(2).mean(2)
+        return torch.cat([mean, (mean - 0.3).sqrt()], 1)
+
+
+@DIMENSIONS
+@pytest.mark.parametrize("method", [IBA, InverseIBA])
+def test_an_answer_to_noise_that_is_no_number_was_called_a_zero_map(method, ndim):
+    found = attributed(Root().eval(), images(ndim), method=method, layer="layer")
+    assert [one.reason for one in found.status] == ["what the network answers to noise is not finite"] * 2
+    assert not found.maps.any()
+
+
+@DIMENSIONS
+@pytest.mark.parametrize("layer", ["auto", LAYER])
+def test_an_image_without_its_batch_ended_in_an_error_of_torch(layer, ndim):
+    for wrong in (images(ndim)[0], images(ndim).expand(-1, 4, *[-1] * ndim)):
+        with pytest.raises(ModelError, match="The network cannot read this image"):
+            attributed(rising(net(ndim)), wrong, layer=layer)

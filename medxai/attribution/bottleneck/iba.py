@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from medxai.attribution.bottleneck.noisy import NoisyLayer
-from medxai.attribution.bottleneck.objective import NOISE_ABOVE, Aim, Objective, Stakes
+from medxai.attribution.bottleneck.objective import NOISE_ABOVE, UNSCORED, Aim, Objective, Stakes
 from medxai.attribution.bottleneck.search import Bottleneck, Found, Settings, in_groups
 from medxai.attribution.bottleneck.statistics import FeatureStatistics
 from medxai.attribution.cam import LayerMethod
@@ -216,21 +216,22 @@ class IBA(LayerMethod):
         found = judge(maps, maps, told["clean score"], told["effect"], "effect of noise")
         low = (told["noise score"] > told["clean score"]) & (told["effect"] > 0) & self._upward
         parts = (told["searched"] > 0) & (told["searched"] < 1)
+        unscored = told["clean score"].isfinite() & ~told["noise score"].isfinite()
+        reasons = {UNSCORED: unscored, NOISE_ABOVE: low, _SOMETIMES: parts}
         return tuple(
-            Status(NOISE_ABOVE) if bool(below) else Status(_SOMETIMES) if bool(part) else one
-            for one, below, part in zip(found, low, parts, strict=True)
+            next((Status(reason) for reason, rows in reasons.items() if bool(rows[place])), one)
+            for place, one in enumerate(found)
         )
 
     def advice(self, status: Sequence[Status], told: dict[str, Tensor]) -> tuple[str, ...]:
         """What a user should know of these maps, and can do about it."""
         restless, little, missed = (_falls_short(status, told[name]) for name in ("converged", "enough", "beta found"))
-        auto, share = self.beta == "auto", f"{self._does} {self.retention:g} of the score"
+        given, share = self.beta != "auto", f"{self.retention:g} of the score"
         said = {
             f"the search had not settled after {self.steps} steps: take more `steps`": restless,
-            f"no price tried {share}: the cheapest tried is shown": auto and little,
-            f"beta {self.beta} {self._does} less than {self.retention:g} of the score: 'auto' seeks one": little
-            and not auto,
-            f"every price tried {share}: the dearest tried is shown": missed and not little,
+            f"no price tried {self._does} {share}: the cheapest tried is shown": little and not given,
+            f"every price tried {self._does} {share}: the dearest tried is shown": missed and not little,
+            f"beta {self.beta} {self._does} less than {share}: 'auto' seeks one that does": little and given,
             ADVICE: Status(NOISE_ABOVE) in status,
         }
         return tuple(text for text, holds in said.items() if holds)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from medxai.errors import UsageError
 
 NOISE_ABOVE = "noise scores above the image"
+UNSCORED = "what the network answers to noise is not finite"
 Aim = Literal["retain", "logistic", "raise", "lower", "reach", "deviation"]
 
 

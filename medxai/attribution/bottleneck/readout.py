@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from medxai.attribution.bottleneck.gate import Gate, bits
 from medxai.attribution.bottleneck.iba import IBA
 from medxai.attribution.bottleneck.noisy import NoisyLayer
-from medxai.attribution.bottleneck.objective import NOISE_ABOVE, Stakes
+from medxai.attribution.bottleneck.objective import NOISE_ABOVE, UNSCORED, Stakes
 from medxai.attribution.bottleneck.search import Bottleneck
 from medxai.attribution.bottleneck.statistics import FeatureStatistics
 from medxai.attribution.passes import Pass, one_pass, refuse_unbatched
@@ -31,7 +31,6 @@ from medxai.model.place import between
 from medxai.shapes import Features, Images, Maps
 
 _LIMIT = 5.0
-_UNSCORED = "what the network answers to noise is not finite"
 _ALIKE = "noise scores as the image does: the gates show what was learned of others, and hold no score here"
 _PARTS = ("mean", "std", "active")
 
@@ -190,7 +189,7 @@ class ReadoutIBA:
         low, unknown = (stakes.noise > stakes.clean) & (stakes.effect > 0), ~stakes.noise.isfinite()
         shown = maps.masked_fill((low | unknown).view(-1, *[1] * (maps.ndim - 1)), 0)
         found = [
-            Status(_UNSCORED) if bool(lost) else Status(NOISE_ABOVE) if bool(below) else one
+            Status(UNSCORED) if bool(lost) else Status(NOISE_ABOVE) if bool(below) else one
             for lost, below, one in zip(unknown, low, judge(shown, shown, stakes.clean), strict=True)
         ]
         return Attribution(
