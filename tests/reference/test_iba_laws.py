@@ -10,7 +10,7 @@ from monai.networks.nets import ViT
 from torch import nn
 
 from medxai.attribution.bottleneck.co_iba import CoIBA
-from medxai.attribution.bottleneck.gate import Gate
+from medxai.attribution.bottleneck.gate import Gate, smooth
 from medxai.attribution.bottleneck.iba import IBA, InverseIBA
 from medxai.attribution.bottleneck.input_iba import InputIBA
 from medxai.attribution.bottleneck.multi_layer import MultiLayerIBA
@@ -174,6 +174,36 @@ def test_millimetres_become_cells_along_each_axis(ndim):
     found = explained(replace(method, sigma_mm=6.0), ndim)
     assert torch.equal(found, explained(replace(method, sigma=(2.0, 1.5, 1.0)[:ndim]), ndim))
     assert not torch.allclose(found, explained(method, ndim))
+
+
+@pytest.mark.parametrize("stride", [2, 4])
+@pytest.mark.parametrize("spacing", [(0.7, 0.7, 5.0), (0.8, 0.8), (1.0, 1.5, 2.0)])
+def test_an_impulse_spreads_by_the_millimetres_that_were_asked(spacing, stride):
+    """Within an eighth where sigma is at least one cell; not at all below 0.3 cells, rather than a little."""
+    sizes, asked = [size * stride for size in spacing], 4.0
+    impulse = torch.zeros(1, 1, *[41] * len(sizes))
+    impulse[(0, 0, *[20] * len(sizes))] = 1.0
+    kernel = smooth(impulse, [asked / size for size in sizes])[0, 0]
+    cells = torch.arange(41) - 20.0
+    for axis, size in enumerate(sizes):
+        along = kernel.sum([other for other in range(len(sizes)) if other != axis])
+        spread = size * float((along * cells**2).sum().sqrt())
+        if asked >= size:
+            assert 0.875 * asked <= spread <= 1.01 * asked
+        else:
+            assert (spread == 0) == (asked < 0.3 * size)
+
+
+def test_axes_that_are_too_thick_to_smooth_are_told():
+    method = IBA(layer=LAYER, beta=0.1, **BRIEF)
+    said = "sigma is below 0.3 cells along axis 1 and 2: the gate is not smoothed there"
+    guided = InputIBA(layer=LAYER, latent=replace(method, sigma_voxels=(2.0, 0.5, 0.5)), sigma=0.0, beta=0.1, **BRIEF)
+    x = images(3)
+    assert said in attributed(replace(method, sigma=(1.0, 0.2, 0.29)), rising(net(3)), x)[0].notices
+    assert said in attributed(replace(method, sigma_voxels=(2.0, 0.5, 0.5)), rising(net(3)), x)[0].notices
+    assert f"the bottleneck at layer '4': {said}" in attributed(guided, rising(net(3)), x)[0].notices
+    for enough in ({"sigma": (1.0, 0.0, 0.3)}, {"sigma_voxels": 1.0}):
+        assert not any("smoothed" in one for one in attributed(replace(method, **enough), rising(net(3)), x)[0].notices)
 
 
 @DIMENSIONS

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 _LEAST = 1e-30
-_NARROW = 0.3
+NARROW = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +62,11 @@ def bits(nats: Tensor) -> Tensor:
 def smooth(values: Tensor, sigma: Sequence[float]) -> Tensor:
     """Convolve each channel of (b, k, *m) with a Gaussian of `sigma` cells per axis, 2 round(2 sigma) + 1 cells wide.
 
-    Borders are reflected, or repeated where the map is smaller than the kernel; an axis with sigma below 0.3 is left.
+    Borders are reflected, or repeated where the map is smaller than the kernel. The kernel, cut at two sigma, spreads
+    by 0.88 to 1 sigma from half a cell on, and by less below; an axis with sigma below 0.3 is left.
     """
     for axis, width in enumerate(sigma, start=2):
-        if width >= _NARROW and values.shape[axis] > 1:
+        if width >= NARROW and values.shape[axis] > 1:
             values = _along(values, axis, width)
     return values
 

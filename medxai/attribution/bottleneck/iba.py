@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from medxai.attribution.bottleneck.gate import NARROW
 from medxai.attribution.bottleneck.noisy import NoisyLayer
 from medxai.attribution.bottleneck.objective import NOISE_ABOVE, UNSCORED, Aim, Objective, Stakes
 from medxai.attribution.bottleneck.search import Bottleneck, Found, Settings, in_groups
@@ -197,6 +198,12 @@ class IBA(LayerMethod):
         jump = placed.footprint.jump if placed.footprint else (1.0,) * len(widths)
         return tuple(width / step if step else 0.0 for width, step in zip(widths, jump, strict=True))
 
+    def unsmoothed(self, layer: Layer, seen: Pass) -> tuple[str, ...]:
+        """A notice of the axes along which sigma is too narrow for the cells of the layer."""
+        narrow = [str(axis) for axis, width in enumerate(self._cells(layer, seen)) if 0 < width < NARROW]
+        said = f"sigma is below {NARROW} cells along axis {' and '.join(narrow)}: the gate is not smoothed there"
+        return (said,) if narrow else ()
+
     def _attribution(self, seen: Pass, layer: Layer, told: dict[str, Tensor]) -> Attribution:
         maps = told.pop("map")
         status = self.judged(maps, told)
@@ -205,7 +212,7 @@ class IBA(LayerMethod):
             told["clean score"],
             status,
             layer.name,
-            (*layer.notices, *seen.remarks, *self.advice(status, told)),
+            (*layer.notices, *seen.remarks, *self.unsmoothed(layer, seen), *self.advice(status, told)),
             layer.footprint,
             told,
             "bits",

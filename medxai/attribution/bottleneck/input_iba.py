@@ -102,7 +102,7 @@ class InputIBA(IBA):
             one if other.ok or other == one else Status(named + other.reason)
             for one, other in zip(found.status, at_layer, strict=True)
         )
-        further = (named + one for one in self.latent.advice(at_layer, guide))
+        further = (named + one for one in (*self.latent.unsmoothed(layer, seen), *self.latent.advice(at_layer, guide)))
         return replace(found, status=status, notices=(*found.notices, *further))
 
 
