@@ -19,12 +19,19 @@ from medxai.attribution.passes import one_pass
 from medxai.core.layer import Layer
 from medxai.core.target import ClassScore
 from medxai.errors import UsageError
+from medxai.metrics.curves import Perturbation
+from medxai.metrics.deletion import insertion
+from medxai.metrics.ehr import ehr_mass
+from medxai.metrics.imputation import Constant
 from medxai.metrics.localisation import mass_in_mask
+from medxai.metrics.probe import Probe
 from medxai.metrics.reading import Reading
+from medxai.metrics.units import Voxels
 from medxai.model.capture import Captured
 from medxai.model.footprint import footprint
 from medxai.model.guard import seeded
 from medxai.model.place import on_image
+from medxai.model.scoring import Scorer
 from medxai.model.trace import trace
 from tests.networks import CONV
 
@@ -94,6 +101,10 @@ def test_finds_a_target_finer_than_the_cells_that_guide_it(ndim):
     assert overlap(fine, mask) > 0.9
     assert overlap(coarse, mask) < 0.4
     assert mass_in_mask(Reading(fine, mask)) > 2 * mass_in_mask(Reading(coarse, mask))
+    assert ehr_mass(Reading(fine, mask)) > 0.6 > 2 * ehr_mass(Reading(coarse, mask))
+    step = Perturbation(Voxels(), Constant(0.0))
+    restored = [insertion(Probe(one, x[0], Scorer(model, TARGET), perturbation=step)) for one in (fine, coarse)]
+    assert restored[0] > restored[1]
 
 
 def overlap(values, mask):
