@@ -51,8 +51,15 @@ def test_product_keeps_the_bits_of_the_first_where_the_next_exceed_the_uniform_l
         expected = [b if v > threshold * level else 0.0 for b, v in zip(first[sample].flatten(), voxels, strict=True)]
         assert 0 < sum(v > threshold * level for v in voxels) < len(voxels)
         torch.testing.assert_close(found.maps[sample].flatten(), torch.tensor(expected))
+    torch.testing.assert_close(found.details["bits"], found.maps.flatten(1).sum(1))
     assert found.amount == "bits"
     assert found.layer == ""
+
+
+def test_a_product_that_the_threshold_left_empty_says_so():
+    found = joined(rising(net(2)), images(2), threshold=100.0)
+    assert [one.reason for one in found.status] == ["no voxel exceeds the threshold"] * 2
+    assert not found.details["bits"].any()
 
 
 @DIMENSIONS

@@ -66,6 +66,22 @@ def test_bits_reach_what_the_score_needs_and_no_further(ndim, taught):
     assert float(bits[mask].mean()) > 4 * float(bits[~mask].mean())
 
 
+@DIMENSIONS
+def test_its_gates_are_tried_and_their_inverse(ndim, taught):
+    """What passes keeps the score, what is held back does not; each row speaks of its own image."""
+    x = torch.cat([planted_case(ndim, seed)[0] for seed in range(3)]) + 0.4
+    found = ReadoutIBA(readout=taught[ndim]).attribute(Planted(ndim), x, (TARGET, TARGET))
+    told, again = (one.details for one in found)
+    way = told["clean score"] - told["noise score"]
+    torch.testing.assert_close(told["retained"], (told["bottleneck score"] - told["noise score"]) / way)
+    assert (told["retained"] > 0.6).all()
+    assert (told["complement score"] - told["noise score"] < 0.4 * way).all()
+    for name, values in told.items():
+        torch.testing.assert_close(again[name], values)
+        alone = ReadoutIBA(readout=taught[ndim])(Planted(ndim), x[1:2], TARGET).details[name]
+        torch.testing.assert_close(alone[0], values[1], rtol=1e-4, atol=1e-5)
+
+
 def test_written_and_read_it_is_the_same(taught, tmp_path):
     write_file(tmp_path / "readout.safetensors", taught[3].to_bytes())
     found = Readout.read(tmp_path / "readout.safetensors")
@@ -174,6 +190,7 @@ def test_a_notice_where_noise_scores_as_the_image_does(taught):
         found = ReadoutIBA(readout=taught[2])(model, x + 0.4 * weight, TARGET)
         assert found.status[0].ok
         said.append([one for one in found.notices if "noise scores as the image does" in one])
+        assert bool(found.details["retained"].isnan()) == (weight == 0)
     assert [len(one) for one in said] == [0, 1]
 
 

@@ -13,9 +13,12 @@ from medxai.attribution.bottleneck.statistics import FeatureStatistics, refuse_s
 from medxai.attribution.combined import Combination, Placed
 from medxai.core.layer import Footprint
 from medxai.core.protocols import Attribution, Traits
+from medxai.core.saliency import Status
 from medxai.core.target import Target
 from medxai.errors import UsageError
 from medxai.shapes import Images, Maps
+
+_EMPTY = "no voxel exceeds the threshold"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +66,7 @@ class MultiLayerIBA(Combination):
 
     def attribute(self, model: nn.Module, images: Images, targets: Sequence[Target]) -> tuple[Attribution, ...]:
         found = super().attribute(model, images, targets)
-        return tuple(replace(one, amount="bits") for one in found) if self.join == "product" else found
+        return tuple(_told(one) for one in found) if self.join == "product" else found
 
     def scaled(self, maps: Maps) -> Maps:
         return maps
@@ -75,6 +78,13 @@ class MultiLayerIBA(Combination):
         uniform = _norms(maps) / prod(maps.shape[2:]) ** 0.5
         kept = (maps > self.threshold * uniform)[1:].all(0)
         return (maps[0] / prod(places[0].jump)).masked_fill(~kept, 0)
+
+
+def _told(product: Attribution) -> Attribution:
+    """With the bits of the map, and in plain words where the threshold left none of it."""
+    status = tuple(Status(_EMPTY) if one.reason == "zero map" else one for one in product.status)
+    details = {"bits": product.maps.flatten(1).sum(1), **product.details}
+    return replace(product, status=status, amount="bits", details=details)
 
 
 def _norms(maps: Placed) -> Tensor:

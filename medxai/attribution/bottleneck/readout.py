@@ -17,7 +17,7 @@ from medxai.attribution.bottleneck.gate import Gate, bits
 from medxai.attribution.bottleneck.iba import IBA
 from medxai.attribution.bottleneck.noisy import NoisyLayer
 from medxai.attribution.bottleneck.objective import NOISE_ABOVE, UNSCORED, Stakes
-from medxai.attribution.bottleneck.search import Bottleneck
+from medxai.attribution.bottleneck.search import Bottleneck, Settings
 from medxai.attribution.bottleneck.statistics import FeatureStatistics
 from medxai.attribution.passes import Pass, one_pass, refuse_unbatched
 from medxai.attribution.status import judge
@@ -141,25 +141,25 @@ def normalised(seen: Pass, statistics: Sequence[FeatureStatistics]) -> tuple[tup
     return tuple(between(one, place, places[0], shape[2:]) for one, place in zip(found, places, strict=True)), places[0]
 
 
-def stakes_of(seen: Pass, noise: FeatureStatistics, seed: int = 0) -> Stakes:
-    """Between what each score can move at the first layer of the pass, (t n), by 8 draws of the noise."""
+def neck_of(seen: Pass, noise: FeatureStatistics, seed: int = 0) -> tuple[Bottleneck, Settings]:
+    """All images of the pass held at its first layer, tried with 8 draws of the noise."""
     layer = NoisyLayer.of(seen.captured[0], noise)
-    neck = Bottleneck.at(seen, (layer,), range(len(seen.images)), seed)
-    return neck.stakes(IBA().settings(layer, seen))
+    return Bottleneck.at(seen, (layer,), range(len(seen.images)), seed), IBA().settings(layer, seen)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadoutIBA:
     """Bits per cell of the readout's first layer that its learned gates let pass: one forward pass and no search.
 
-    What follows the layer runs again with 8 draws of noise in place of each image's features, the same in every call:
+    What follows the layer runs again with 8 draws of noise, the same in every call, in place of each image's features,
+    of what the gates hold back and of what they let pass:
     where noise scores above the image there is no map, and where it scores as much, a notice. The readout knows the one
     target that it was taught with; others are refused with UsageError. It is learned by `train_readout` on a cohort and
     cannot be better than what that holds. `sigma` smooths the gates, in cells, as in training. Source: Schulz et al.
     2020 (who report that the search per image does better).
     """
 
-    traits: ClassVar[Traits] = Traits(reads="activation", cost="1F + n suffix F", magnitude=True)
+    traits: ClassVar[Traits] = Traits(reads="activation", cost="1F + 3 n suffix F", magnitude=True)
     readout: Readout
     sigma: float = 1.0
 
@@ -180,11 +180,17 @@ class ReadoutIBA:
             normal, place = normalised(seen, self.readout.statistics)
             gate = self.readout(normal, (self.sigma,) * (images.ndim - 2))
             maps = bits(gate.nats(normal[0]) * self.readout.statistics[0].alive.to(images)).sum(1)
-            stakes = stakes_of(seen, self.readout.statistics[0])
+            neck, settings = neck_of(seen, self.readout.statistics[0])
+            stakes, every = neck.stakes(settings), (len(targets), *[1] * (images.ndim - 1))
+            tried = neck.tried(Gate(gate.openness.repeat(every), gate.closure.repeat(every)), settings)
             rows = [slice(n * target, n * target + n) for target in range(len(targets))]
-            return tuple(self._attribution(seen, maps, stakes.of(some), place) for some in rows)
+            return tuple(
+                self._attribution(seen, maps, stakes.of(some), [one[some] for one in tried], place) for some in rows
+            )
 
-    def _attribution(self, seen: Pass, maps: Maps, stakes: Stakes, place: Footprint) -> Attribution:
+    def _attribution(
+        self, seen: Pass, maps: Maps, stakes: Stakes, tried: Sequence[Tensor], place: Footprint
+    ) -> Attribution:
         """No map where noise scores above the image, as of a bottleneck that is searched; a notice where as much."""
         low, unknown = (stakes.noise > stakes.clean) & (stakes.effect > 0), ~stakes.noise.isfinite()
         shown = maps.masked_fill((low | unknown).view(-1, *[1] * (maps.ndim - 1)), 0)
@@ -199,6 +205,14 @@ class ReadoutIBA:
             self.readout.layers[0],
             (*seen.remarks, *((_ALIKE,) if bool((stakes.effect == 0).any()) else ())),
             place,
-            {"bits": shown.flatten(1).sum(1), "noise score": stakes.noise, "effect": stakes.effect},
+            {
+                "clean score": stakes.clean,
+                "noise score": stakes.noise,
+                "effect": stakes.effect,
+                "bottleneck score": tried[0],
+                "complement score": tried[1],
+                "retained": stakes.retained(tried[0]).masked_fill(stakes.effect == 0, torch.nan),
+                "bits": shown.flatten(1).sum(1),
+            },
             "bits",
         )

@@ -114,16 +114,13 @@ class Bottleneck:
         """
         stakes = stakes or self.stakes(settings)
         gate, losses, capacity = self.descent(loss, beta, settings, stakes)
+        return Found(bits(self.nats(gate)).sum(1), gate, losses, capacity, stakes, *self.tried(gate, settings))
+
+    def tried(self, gate: Gate, settings: Settings) -> tuple[Tensor, Tensor]:
+        """The scores (r) of what the gate lets pass, and of what it holds back."""
         drawn = self._fresh(settings)
-        return Found(
-            bits(self.nats(gate)).sum(1),
-            gate,
-            losses,
-            capacity,
-            stakes,
-            self._tried(gate, drawn, settings.at_once).mean(0),
-            self._tried(gate.inverted, drawn, settings.at_once).mean(0),
-        )
+        kept, complement = (self._tried(one, drawn, settings.at_once).mean(0) for one in (gate, gate.inverted))
+        return kept, complement
 
     def descent(self, loss: Loss, beta: Tensor, settings: Settings, stakes: Stakes) -> tuple[Gate, Tensor, Tensor]:
         """The gates that are left after all steps, and the loss and the price of each step, (r, n)."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from medxai.attribution.bottleneck.gate import Gate
 from medxai.attribution.bottleneck.objective import Objective, Stakes
-from medxai.attribution.bottleneck.readout import Readout, normalised, stakes_of
+from medxai.attribution.bottleneck.readout import Readout, neck_of, normalised
 from medxai.attribution.bottleneck.statistics import FeatureStatistics, estimate
 from medxai.attribution.passes import Pass, one_pass
 from medxai.core.layer import Layer
@@ -59,8 +59,8 @@ def train_readout(
                 traced = trace(model, shape)
                 places[shape] = [located(traced, name) for name in readout.layers]
             with one_pass(model, images, (target,), places[shape], graph=False) as seen, torch.enable_grad():
-                stakes = stakes_of(seen, readout.statistics[0], int(torch.randint(2**31, ())))
-                loss = _loss(readout, seen, beta, stakes)
+                neck, settings = neck_of(seen, readout.statistics[0], int(torch.randint(2**31, ())))
+                loss = _loss(readout, seen, beta, neck.stakes(settings))
                 slopes = torch.autograd.grad(loss, parts)
             for part, slope in zip(parts, slopes, strict=True):
                 part.grad = slope
