@@ -13,6 +13,8 @@ from medxai.attribution.bottleneck.search import Bottleneck, Settings
 from medxai.attribution.passes import one_pass
 from medxai.core.target import ClassScore
 from medxai.errors import ModelError, NonFiniteError, UsageError
+from medxai.metrics.ehr import ehr_mass, ehr_published, ehr_unweighted
+from medxai.metrics.reading import Reading
 from medxai.model.guard import seeded
 from tests.networks import LAYER, images, net, rising
 
@@ -293,3 +295,18 @@ def test_an_image_without_its_batch_ended_in_an_error_of_torch(layer, ndim):
     for wrong in (images(ndim)[0], images(ndim).expand(-1, 4, *[-1] * ndim)):
         with pytest.raises(ModelError, match="The network cannot read this image"):
             attributed(rising(net(ndim)), wrong, layer=layer)
+
+
+@pytest.mark.parametrize("metric", [ehr_published, ehr_unweighted, ehr_mass])
+def test_the_heat_ratio_depended_on_the_scale_changed_the_map_and_took_four_columns_for_boxes(metric):
+    """A map whose maximum is below 0.1 ended in an IndexError."""
+    heat = torch.rand(8, 4, generator=torch.Generator().manual_seed(0))
+    mask = torch.zeros(8, 4, dtype=torch.bool)
+    mask[2:5, 1:3] = True
+    given = heat.clone()
+    expected = metric(Reading(given, mask))
+    assert torch.equal(given, heat)
+    assert 0 < expected < 1
+    for scale in (0.5, 0.12, 0.01):
+        assert metric(Reading(heat * scale, mask)) == pytest.approx(expected, rel=1e-5)
+    assert metric(Reading(heat.T.contiguous(), mask.T.contiguous())) == pytest.approx(expected)
