@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from medxai.attribution.status import saturation, vacancy
 from medxai.core.layer import Layer
 from medxai.core.target import Target, settled
-from medxai.errors import LayerError, UsageError
+from medxai.errors import LayerError, ModelError, UsageError
 from medxai.model.capture import Captured, capture
 from medxai.model.guard import untouched
 from medxai.model.layers import look_up
@@ -72,8 +72,8 @@ def one_pass(
                 captured = tuple(hooks.enter_context(capture(network, layer)) for layer in found)
                 noted = [clean_pass(network, found[0].name, images.clone())] if note and found[0].name else []
                 output = noted[0].output if noted else network(images.clone())
-        except (IndexError, RuntimeError, TypeError, ValueError):
-            trace(network, tuple(images.shape))
+        except (RuntimeError, ValueError):
+            _refuse_unreadable(network, tuple(images.shape))
             raise
         for one in captured:
             _check(one, images)
@@ -85,6 +85,15 @@ def one_pass(
             scores = tuple(score.detach() for score in scores)
         del output
         yield Pass(network, images, fixed, captured, scores, remarks, noted)
+
+
+def _refuse_unreadable(network: nn.Module, shape: tuple[int, ...]) -> None:
+    """Raises ModelError where the first convolution reads other channels or axes; other faults speak for themselves."""
+    try:
+        trace(network, shape)
+    except ModelError as named:
+        if named.code == "X07":
+            raise
 
 
 def _check(captured: Captured, images: Images) -> None:
