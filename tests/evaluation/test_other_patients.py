@@ -65,8 +65,8 @@ def test_other_patients_are_of_the_same_label(tmp_path):
         nib.save(nib.Nifti1Image(labels.astype(np.float32), AFFINE), tmp_path / f"mask{number}.nii.gz")
         for label, low in ((1, 1), (2, 8)):
             nib.save(spot(low), tmp_path / f"map{number}{label}.nii.gz")
-            rows.append([f"map{number}{label}.nii.gz", f"mask{number}.nii.gz", label, f"p{number}"])
-    head = ["saliency", "mask", "label", "patient"]
+            rows.append([f"map{number}{label}.nii.gz", f"mask{number}.nii.gz", label, f"p{number}", f"{number}{label}"])
+    head = ["saliency", "mask", "label", "patient", "case"]
     (first,), (second,) = (rows_of(tmp_path, head, rows[start::2]) for start in (0, 1))
     assert rows_of(tmp_path, head, rows) == [first, second]
     assert min(row["chance"]["others"] for row in (first, second)) > 0.5
