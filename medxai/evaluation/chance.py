@@ -28,7 +28,8 @@ class Chance:
     target (or plain maps whose axes run as the annotation's, as of `medxai.evaluation.prior`), adds their mean, from
     which a degenerate map, one that is not finite and one that is nowhere positive are left out; `noise` adds the mean
     score of maps of random values, as many as `DRAWS` and `DRAWN` allow; `places` lays the finding at that many other
-    places of the field and states the share of them that score as well. Raises UsageError for 1 to 18.
+    places of the field and states the share of them that score as well. Raises UsageError for 1 to 18 places, and for a
+    seed below 0.
     """
 
     image: Volume | None = None
@@ -40,6 +41,8 @@ class Chance:
     def __post_init__(self) -> None:
         if 0 < self.places < FEWEST_PLACES:
             raise UsageError("So few places give no p-value.", expected="19 places or more", found=f"{self.places}")
+        if self.seed < 0:
+            raise UsageError("This is no seed.", expected="a whole number of at least 0", found=f"{self.seed}")
 
     @cached_property
     def pointing(self) -> tuple[Saliency | Map, ...]:

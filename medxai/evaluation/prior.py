@@ -105,8 +105,8 @@ def prior(maps: Iterable[tuple[str, Saliency]]) -> Prior:
 def points_somewhere(other: Saliency | Map) -> bool:
     """Whether a map is not degenerate and has a positive mass that is finite; NaN is what the model did not see."""
     values, ok = (other.data, other.status.ok) if isinstance(other, Saliency) else (other, True)
-    mass = float(values.nan_to_num(nan=0.0, posinf=torch.inf).clamp(min=0).sum())
-    return ok and torch.finfo(values.dtype).tiny < mass < torch.inf
+    mass = float(values.double().nan_to_num(nan=0.0, posinf=torch.inf).clamp(min=0).sum())
+    return ok and torch.finfo(torch.float32).tiny < mass < torch.inf
 
 
 def _others(sums: Mapping[str, Map]) -> dict[str, Map | None]:

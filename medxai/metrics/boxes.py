@@ -46,13 +46,14 @@ def box_in_voxels(geometry: Geometry, start: Sequence[int], stop: Sequence[int])
 def box_in_mm(geometry: Geometry, corner: Sequence[float], other: Sequence[float]) -> Mask:
     """The voxels whose centre lies between two opposite corners in patient millimetres (RAS), as a mask.
 
-    The sides of the box follow the patient's axes, whatever the grid does; in the plane two coordinates may stand for
-    three. Raises MaskError for a box that leaves the voxels of the grid or holds no centre of one, and GeometryError
-    where the pixel size is unknown.
+    The sides of the box follow the patient's axes, whatever the grid does; in an axial plane two coordinates, R and A,
+    may stand for three. Raises MaskError for a box that leaves the voxels of the grid or holds no centre of one, and
+    GeometryError where the pixel size is unknown.
     """
     _ = geometry.spacing_mm
     said = f"{tuple(corner)} to {tuple(other)} mm"
-    if len(corner) != len(other) or len(corner) not in {geometry.ndim, 3}:
+    axial = geometry.ndim == 2 and not {*geometry.axcodes[:2]} & {*"SI"}
+    if len(corner) != len(other) or len(corner) not in ({2, 3} if axial else {3}):
         raise _beyond(geometry, said)
     axes = [np.arange(n) for n in geometry.shape]
     places = world(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(axes)), geometry)

@@ -14,6 +14,7 @@ from torch.nn.modules.module import _has_any_global_hook
 from medxai.model.alter import replaced
 from medxai.model.folds import fold
 from medxai.model.means import mean_first
+from medxai.model.recompute import made_again
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 Pair = tuple[nn.Module, nn.Module]
@@ -41,7 +42,7 @@ def _together(first: nn.Module, second: nn.Module) -> Callable[[Any], Any] | Non
 
 
 def _run(chain: nn.Sequential, pairs: Together, input: Any) -> Any:  # noqa: A002 - by PyTorch's name
-    modules, place = [*chain], 0
+    modules, place, pairs = [*chain], 0, {} if made_again() else pairs
     while place < len(modules):
         both = pairs.get((modules[place], modules[place + 1])) if place + 1 < len(modules) else None
         input = (modules[place] if both is None else both)(input)  # noqa: A001

@@ -157,13 +157,14 @@ def _is_written(one: object) -> bool:
     """Whether a pass may write numbers into it."""
     if not isinstance(one, Tensor) or isinstance(one, nn.Parameter):
         return False
-    return one.layout is torch.strided and not one.is_meta and not one.is_inference()
+    odd = one.is_nested or one.is_meta or one.is_inference() or one.layout is not torch.strided
+    return not odd and type(one) in {Tensor, nn.Buffer}
 
 
 def _rewrite(tensor: Tensor, data: Tensor, value: Tensor) -> None:
     if tensor.data_ptr() != data.data_ptr() or tensor.shape != data.shape or tensor.stride() != data.stride():
         tensor.data = data
-    if not torch.equal(data, value):
+    if not torch.equal(data, value) and not torch.equal(data.nan_to_num(), value.nan_to_num()):
         with torch.no_grad():
             tensor.copy_(value)
 

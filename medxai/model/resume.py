@@ -7,7 +7,7 @@ ordinary code run the rest, skip connections included. Answers that nothing read
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
@@ -24,11 +24,11 @@ from medxai.model.alter import answering
 from medxai.model.capture import submodule
 from medxai.model.faults import FAULTS, told
 from medxai.model.layout import channels_last
+from medxai.model.recompute import made_again
 from medxai.model.replay import CleanPass, clean_pass, versions
 from medxai.model.shortcuts import Shortcuts
 
 _IMAGE = -1
-_AGAIN = "activations of a replay are kept, not made again"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -75,12 +75,9 @@ class Resumable:
     def __call__(self, activation: Tensor) -> Any:
         """The model's output if the layer had emitted `activation`, which repeats the images any number of times.
 
-        Differentiable; raises ModelError where the network would make activations again in the backward pass.
+        Differentiable; raises ModelError where the layer lies in a part of the network whose activations are made again
+        in the backward pass: nothing would stand in for it then.
         """
-        with _made_once() if torch.is_grad_enabled() else nullcontext():
-            return self._resumed(activation)
-
-    def _resumed(self, activation: Tensor) -> Any:
         n, rest = divmod(activation.shape[0], self.activation.shape[0])
         if rest or activation.shape[1:] != self.activation.shape[1:]:
             raise LayerError(
@@ -95,10 +92,11 @@ class Resumable:
         if self.layer is self.model:
             with self.shortcuts.taken():
                 return self.model(given)
+        stand_in = partial(_stand_in, given, anyway=made_again())
         if self.full:
-            with _emitting(self.layer, given):
+            with _emitting(self.layer, stand_in):
                 return self.model(image)
-        plan: dict[nn.Module, deque[Callable[[], Any]]] = {self.layer: deque([lambda: given])}
+        plan: dict[nn.Module, deque[Callable[[], Any]]] = {self.layer: deque([stand_in])}
         for answer in self.answers:
             plan.setdefault(answer.module, deque()).append(partial(answer.at, n, images, self.folded))
         answers = {module: _queued(queue, module.forward) for module, queue in plan.items()}
@@ -107,21 +105,6 @@ class Resumable:
         if any(plan.values()):
             raise ModelError("The network took another path than in its first pass, so it cannot be resumed.")
         return output
-
-
-@contextmanager
-def _made_once() -> Iterator[None]:
-    """Nothing stands in for the layer, and no shortcut is taken, when activations are made a second time."""
-    try:
-        with torch.autograd.graph.disable_saved_tensors_hooks(_AGAIN):
-            yield
-    except RuntimeError as fault:
-        if str(fault) != _AGAIN:
-            raise
-        raise ModelError(
-            "The network makes activations again in its backward pass (checkpointing), so it cannot be resumed.",
-            remedy="Build it without torch.utils.checkpoint (memory_efficient=False), with the same weights.",
-        ) from fault
 
 
 def resumable(model: nn.Module, layer: str, image: Tensor, noted: CleanPass | None = None) -> Resumable:
@@ -227,9 +210,20 @@ def _queued(queue: deque[Callable[[], Any]], forward: Callable[..., Any]) -> Cal
     return lambda *args, **kwargs: queue.popleft()() if queue else forward(*args, **kwargs)
 
 
+def _stand_in(given: Tensor, *, anyway: bool) -> Tensor:
+    """What the layer emits; `anyway` where all of the network runs in what is made again, by the caller's wish."""
+    if given.requires_grad and made_again() and not anyway:
+        raise ModelError(
+            "The network makes the activations of this layer again in its backward pass (checkpointing), so it cannot "
+            "be resumed there.",
+            remedy="Pick a layer outside of that part, or build the network without checkpointing, with these weights.",
+        )
+    return given
+
+
 @contextmanager
-def _emitting(layer: nn.Module, activation: Tensor) -> Iterator[None]:
-    handle = layer.register_forward_hook(lambda *_: activation)
+def _emitting(layer: nn.Module, stand_in: Callable[[], Tensor]) -> Iterator[None]:
+    handle = layer.register_forward_hook(lambda *_: stand_in())
     try:
         yield
     finally:

@@ -16,7 +16,7 @@ from medxai.core.geometry import Geometry
 from medxai.core.resample import read_on
 from medxai.core.saliency import Provenance, Saliency, Status
 from medxai.core.volume import Case, Mask
-from medxai.errors import GeometryError
+from medxai.errors import GeometryError, UsageError
 from medxai.evaluation import Chance, evaluate
 from medxai.evaluation.prior import Extent, on_axes_of, prior, reoriented
 from medxai.io.read import read_volume
@@ -264,3 +264,9 @@ def test_a_table_says_where_maps_of_other_patients_lie_in_another_plane(tmp_path
     assert [said["abd", case] for case in "abd"] == [(False, True)] * 3
     assert said["c", "c"] == (False, False)
     assert [said["ac", case] for case in "ac"] == [(True, False)] * 2
+
+
+@pytest.mark.parametrize("asked", [{"seed": -1}, {"places": 18}])
+def test_what_draws_nothing_is_refused(asked):
+    with pytest.raises(UsageError, match=str(next(iter(asked.values())))):
+        Chance(**asked)

@@ -157,3 +157,31 @@ def test_nested_use_restores_the_state_of_each_level():
             model.code = torch.zeros(1)
         assert model.code is outer
     assert model.code is None
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        torch.full((1,), float("nan")).expand(5),
+        torch.ones(3, device="meta"),
+        torch.ones(2, 2).to_sparse(),
+    ],
+    ids=["expanded", "meta", "sparse"],
+)
+def test_tensors_that_cannot_be_written_or_compared_are_left_alone(kept):
+    model = Keeps("list")
+    model.kept = kept
+    with attributes_kept(model):
+        model.kept = None
+    assert model.kept is kept
+
+
+def test_numbers_written_beside_nan_are_put_back():
+    model = Keeps("list")
+    model.kept = torch.tensor([float("nan"), 1.0])
+    with attributes_kept(model):
+        version = model.kept._version
+    assert model.kept._version == version
+    with attributes_kept(model):
+        model.kept += 1
+    torch.testing.assert_close(model.kept, torch.tensor([float("nan"), 1.0]), equal_nan=True)

@@ -1,6 +1,7 @@
 """A replay equals a full run whose layer output was replaced: real networks, chains, skips and every trap we know."""
 
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
 from medxai.attribution.bottleneck.path import LayerIntegratedGradients
+from medxai.attribution.bottleneck.regression import RegressionIBA
 from medxai.core.target import ClassScore
 from medxai.errors import LayerError, LayerNotFoundError, ModelError
 from medxai.model.resume import resumable
@@ -396,14 +398,15 @@ class Recomputes(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.stem, self.chain = nn.Conv2d(1, 4, 3), nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6), nn.ReLU())
-        self.chain[1].running_mean.normal_()
+        nn.init.ones_(self.chain[1].bias)
         self.flag = flag
         setattr(self, flag, value)
         self.eval()
 
     def forward(self, images):
         values = self.stem(images)
-        if getattr(self, self.flag) and values.requires_grad:
+        wanted = getattr(self, self.flag)
+        if wanted and (values.requires_grad or wanted == "always"):
             values = checkpoint(self.chain, values, use_reentrant=False)
         else:
             values = self.chain(values)
@@ -416,16 +419,41 @@ def test_activations_made_again_are_those_made_once(flag, layer):
     image, method = torch.rand(1, 1, 9, 8), LayerIntegratedGradients(layer=layer)
     networks = [Recomputes(flag, value) for value in (False, True)]
     expected, found = (method(network, image, ClassScore(1)).maps for network in networks)
+    assert bool(expected.any())
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
     assert getattr(networks[1], flag) is True
 
 
-def test_activations_made_again_by_another_flag_are_refused():
+@pytest.mark.parametrize("method", [LayerIntegratedGradients, partial(RegressionIBA, beta=1.0, steps=3)])
+def test_a_layer_outside_of_what_is_made_again_is_resumed_truly(method):
+    image = torch.rand(1, 1, 9, 8)
+    networks = [Recomputes("memory_efficient", value) for value in (False, True)]
+    expected, found = (method(layer="stem")(network, image, ClassScore(1)).maps.abs() for network in networks)
+    assert bool(expected.any())
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("layer", ["chain.0", "chain.1"])
+def test_a_layer_inside_of_what_is_made_again_is_refused(layer):
     network = Recomputes("memory_efficient", value=True)
-    held = resumable(network, "stem", torch.rand(1, 1, 9, 8))
+    network.stem.weight.requires_grad_()
+    held = resumable(network, layer, torch.rand(1, 1, 9, 8))
     assert held(held.activation).shape == (1, 6)
-    with pytest.raises(ModelError, match="makes activations again"), torch.enable_grad():
+    network.memory_efficient = "always"
+    with pytest.raises(ModelError, match="makes the activations of this layer again"), torch.enable_grad():
         held(held.activation.requires_grad_())
+
+
+def test_a_caller_who_stores_what_is_saved_elsewhere_gets_the_same_map():
+    network, image, method = (
+        Recomputes("flagged", False),
+        torch.rand(1, 1, 9, 8),
+        LayerIntegratedGradients(layer="stem"),
+    )
+    expected = method(network, image, ClassScore(1)).maps
+    with torch.autograd.graph.save_on_cpu():
+        found = method(network, image, ClassScore(1)).maps
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_network_that_cannot_read_one_image_for_many_is_resumed():

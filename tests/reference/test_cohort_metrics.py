@@ -231,3 +231,11 @@ def test_readers_agree_by_share():
         agreed([masks[0], Mask(one, Geometry(np.diag([2.0, 1, 1, 1]), (4, 4)))])
     with pytest.raises(MaskError):
         SoftMask(torch.full((4, 4), 1.5), grid)
+
+
+def test_a_box_of_a_coronal_film_states_three_coordinates():
+    coronal = np.array([[1.0, 0, 0, 5], [0, 0, 1, 7], [0, 1, 0, 9], [0, 0, 0, 1]])
+    film = Geometry(coronal, (8, 8))
+    assert int(boxes.box_in_mm(film, (5.0, 7.0, 9.0), (8.0, 7.0, 12.0)).data.sum()) == 16
+    with pytest.raises(MaskError, match="does not lie within the grid"):
+        boxes.box_in_mm(film, (5.0, 7.0), (8.0, 7.0))

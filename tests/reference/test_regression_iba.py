@@ -115,3 +115,10 @@ def test_contributions_add_up_to_what_the_features_do(ndim):
 def test_a_search_that_is_not_defined_is_refused_at_once(wrong):
     with pytest.raises(UsageError):
         RegressionIBA(**wrong)
+
+
+@pytest.mark.parametrize("aim", ["raise", "lower"])
+def test_a_given_price_of_an_endless_aim_is_not_told_to_be_enough(aim):
+    given, sought = (explained(2, RegressionIBA, aim=aim, beta=beta) for beta in (0.3, "auto"))
+    assert bool(given.details["enough"].isnan().all())
+    assert not bool(sought.details["enough"].isnan().any())

@@ -130,6 +130,8 @@ class IBA(LayerMethod):
         maps = found.bits * neck.contributions(settings).sign() if self._signed else found.bits
         told = {"map": maps, "beta": beta, "beta found": sought.float(), "enough": enough.float(), **_diagnosis(found)}
         told |= {name: told[name].masked_fill(~found.stakes.live, torch.nan) for name in _OF_A_SEARCH}
+        if self.beta != "auto" and self._objective.endless:
+            told["enough"] = told["enough"] * torch.nan
         return found, {name: neck.of_targets(values) for name, values in told.items()}
 
     def searched(self, neck: Bottleneck, settings: Settings) -> tuple[Found, Tensor, Tensor, Tensor]:

@@ -102,6 +102,11 @@ class Objective:
         return furthest if self._sign else stakes.clean
 
     @property
+    def endless(self) -> bool:
+        """Whether no score is all that is wanted, so that a share of it is known beside other searches alone."""
+        return self._sign != 0
+
+    @property
     def _sign(self) -> int:
         return {"raise": 1, "lower": -1}.get(self.aim, 0)
 
