@@ -1,7 +1,7 @@
 """Touch a model without leaving a trace."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from operator import is_
 from types import NoneType
@@ -92,10 +92,10 @@ def lent(model: nn.Module, device: torch.device) -> Iterator[nn.Module]:
     """
     network = bare(model)
     weights = [(p, p.data, p.requires_grad) for p in network.parameters()]
-    with attributes_kept(network):
+    with attributes_kept(network, buffers=False):  # which are copies inside
         try:
             with calm(device):
-                _lend(network, device)
+                _lend(network, [p for p, *_ in weights], device)
             yield network
         finally:
             for p, data, flag in weights:
@@ -103,9 +103,9 @@ def lent(model: nn.Module, device: torch.device) -> Iterator[nn.Module]:
                 p.requires_grad_(flag)
 
 
-def _lend(network: nn.Module, device: torch.device) -> None:
+def _lend(network: nn.Module, parameters: Iterable[nn.Parameter], device: torch.device) -> None:
     network.eval()
-    for p in network.parameters():
+    for p in parameters:
         p.requires_grad_(False)
         p.data = _single(p.data, device)
     for module in network.modules():
@@ -118,9 +118,9 @@ def _lend(network: nn.Module, device: torch.device) -> None:
 
 
 @contextmanager
-def attributes_kept(network: nn.Module) -> Iterator[None]:
+def attributes_kept(network: nn.Module, *, buffers: bool = True) -> Iterator[None]:
     """What the modules hold afterwards is what they held before, see `AsFound`."""
-    found = AsFound(network)
+    found = AsFound(network, buffers=buffers)
     try:
         yield
     finally:
@@ -131,15 +131,18 @@ class AsFound:
     """What the modules of a network hold, directly or in lists, dicts and sets, to be put back after its passes.
 
     The very objects come back, and what is new is let go. Tensors have the numbers that they had, by whatever way they
-    were written into, but for parameters, which no pass in eval mode writes.
+    were written into, but for parameters, which no pass in eval mode writes, and without `buffers` for these.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        holders = _holders(network)
+    def __init__(self, network: nn.Module, *, buffers: bool = True) -> None:
+        holders, tensors = _held(network)
         self._filled = [(holder, _entries(holder)) for holder in holders if holder]
         self._empty = [holder for holder in holders if not holder]  # by far the most
-        held = {id(one): one for _, entries in self._filled for one in entries if _is_written(one)}
-        self._tensors = [(one, one.data, one.detach().clone()) for one in held.values()]
+        apart = () if buffers else (id(one) for module in network.modules() for one in module._buffers.values())
+        written = {id(one): one for one in tensors if _is_written(one)}
+        for buffer in apart:
+            written.pop(buffer, None)
+        self._tensors = [(one, one.data, one.detach().clone()) for one in written.values()]
 
     def put_back(self) -> None:
         """What passes left behind is gone."""
@@ -153,12 +156,9 @@ class AsFound:
             _rewrite(tensor, data, value)
 
 
-def _is_written(one: object) -> bool:
-    """Whether a pass may write numbers into it."""
-    if not isinstance(one, Tensor) or isinstance(one, nn.Parameter):
-        return False
-    odd = one.is_nested or one.is_meta or one.is_inference() or one.layout is not torch.strided
-    return not odd and type(one) in {Tensor, nn.Buffer}
+def _is_written(one: Tensor) -> bool:
+    """Whether a pass may write numbers into it, and we may."""
+    return not (one.is_nested or one.is_meta or one.is_inference()) and one.layout is torch.strided
 
 
 def _rewrite(tensor: Tensor, data: Tensor, value: Tensor) -> None:
@@ -169,16 +169,22 @@ def _rewrite(tensor: Tensor, data: Tensor, value: Tensor) -> None:
             tensor.copy_(value)
 
 
-def _holders(network: nn.Module) -> list[Holder]:
-    """The attribute dictionaries of all modules, and the containers in them, however deep."""
+def _held(network: nn.Module) -> tuple[list[Holder], list[Tensor]]:
+    """The attribute dictionaries of all modules, and the containers in them, however deep; and tensors in any of them.
+
+    Parameters, and what else only derives from a tensor, are none.
+    """
     found: list[Holder] = [vars(module) for module in network.modules()]
-    seen = set(map(id, found))
+    seen, tensors = set(map(id, found)), list[Tensor]()
     for holder in found:  # grows as it is walked
         for value in holder.values() if isinstance(holder, dict) else holder:
-            if type(value) not in _PLAIN and isinstance(value, _CONTAINERS) and id(value) not in seen:
+            kind = type(value)
+            if kind is Tensor:
+                tensors.append(value)
+            elif kind not in _PLAIN and isinstance(value, _CONTAINERS) and id(value) not in seen:
                 seen.add(id(value))
                 found.append(value)
-    return found
+    return found, tensors
 
 
 def _entries(holder: Holder) -> list[Any]:
